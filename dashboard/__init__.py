@@ -1,0 +1,1 @@
+"""Pages over the store: jobs, Pareto fronts, candidates, curves, predictor quality."""

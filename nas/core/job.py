@@ -1,0 +1,160 @@
+"""What a user asks for, as values; `nas.service.jobfile` reads them from YAML and checks them against each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+from nas.core.objective import Objective
+
+JobId = str
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceSpec:
+    """Which search space, and its options (the keyword arguments of the space's definition)."""
+
+    name: str = "slimmable"
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """A task of the data set that the job wants, with the weight of its loss."""
+
+    name: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class DataSpec:
+    """Which data.
+
+    Attributes:
+        name: A built-in data set, or ``python:package.module:function`` for the user's own.
+        path: Where its files are, for those that need any.
+        options: Keyword arguments of the loader.
+        val_fraction: Share of the training images that the search validates on; they are never trained on. The test
+            split is kept for verifying the front.
+    """
+
+    name: str = "scenes"
+    path: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    val_fraction: float = 0.15
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSpec:
+    """How the supernet is trained.
+
+    Attributes:
+        epochs: Passes over the training images.
+        batch_size: Images per step, over all workers.
+        learning_rate: Peak of the one-cycle schedule.
+        weight_decay: Of AdamW.
+        subnets: Subnets per step: the largest, the smallest, the rest random (the sandwich rule).
+        distillation: Weight of the in-place distillation from the largest subnet's predictions.
+        encoder_distillation: Weight of the configuration-invariant distillation of the encoder's features.
+        balancing: ``equal``, ``fixed`` (the tasks' weights) or ``uncertainty`` (learned).
+        workers: Data-parallel training processes.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        precision: ``auto`` (bf16 where the processor has it), ``fp32`` or ``bf16``.
+        augment: Whether training images are flipped and jittered.
+        twins: Whether each task is also trained alone, as the zero of ``delta_m``.
+        twin_epochs: Epochs of a twin; None means as many as the supernet.
+    """
+
+    epochs: int = 20
+    batch_size: int = 32
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-2
+    subnets: int = 4
+    distillation: float = 1.0
+    encoder_distillation: float = 0.1
+    balancing: Literal["equal", "fixed", "uncertainty"] = "equal"
+    workers: int = 1
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    augment: bool = True
+    twins: bool = False
+    twin_epochs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSpec:
+    """How the trained supernet is searched.
+
+    Attributes:
+        sampler: ``predictor``, ``tpe``, ``nsga2`` or ``random``.
+        evaluations: Candidates whose accuracy is measured on the validation split.
+        batch_size: Candidates asked for at a time.
+        workers: Evaluation processes.
+        profile_samples: Subnets whose latency is measured to fit the latency predictor.
+        calibration_images: Training images that re-estimate the batch-norm statistics of a candidate.
+        verify: Most candidates measured again in full for the final front.
+    """
+
+    sampler: Literal["predictor", "tpe", "nsga2", "random"] = "predictor"
+    evaluations: int = 100
+    batch_size: int = 8
+    workers: int = 1
+    profile_samples: int = 40
+    calibration_images: int = 256
+    verify: int = 24
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """One job: everything a run depends on.
+
+    Attributes:
+        name: For people.
+        tasks: At least one.
+        objectives: At least two.
+        executor: ``ray``, or ``local`` for one process without Ray.
+    """
+
+    name: str
+    tasks: tuple[TaskSpec, ...]
+    objectives: tuple[Objective, ...]
+    space: SpaceSpec = field(default_factory=SpaceSpec)
+    data: DataSpec = field(default_factory=DataSpec)
+    training: TrainingSpec = field(default_factory=TrainingSpec)
+    search: SearchSpec = field(default_factory=SearchSpec)
+    devices: tuple[str, ...] = ("local",)
+    executor: Literal["ray", "local"] = "ray"
+    seed: int = 0
+
+
+class Stage(StrEnum):
+    """The stages of a job. Training and profiling run at once; each of the others needs those before it."""
+
+    TRAIN = "train"
+    TWINS = "twins"
+    PROFILE = "profile"
+    FIT = "fit"
+    SEARCH = "search"
+    VERIFY = "verify"
+
+
+class JobState(StrEnum):
+    """Where a job stands. A running job whose driver has stopped breathing is shown as interrupted."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    DONE = "done"
+
+
+class StageState(StrEnum):
+    """Where a stage stands."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"

@@ -1,0 +1,1 @@
+"""Data sets: one file each, and the loader for a user's own."""

@@ -1,0 +1,1 @@
+"""ONNX files, their checks, and model cards."""

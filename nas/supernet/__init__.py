@@ -1,0 +1,1 @@
+"""Weight sharing: a subnet is an ordinary module whose parameters are slices of the supernet."""

@@ -1,0 +1,1 @@
+"""Task kinds: loss, metrics, and how a prediction is drawn."""

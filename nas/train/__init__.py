@@ -1,0 +1,1 @@
+"""How a supernet is trained and how a subnet of it is evaluated."""

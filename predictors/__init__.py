@@ -1,0 +1,1 @@
+"""Features in, mean and standard deviation out."""

@@ -1,0 +1,1 @@
+"""One file per method: networks and their choices, nothing about search."""
