@@ -1,1 +1,56 @@
 """One file per method: networks and their choices, nothing about search."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from nas.core import ArchError, InputSpec, Task, nearest
+
+if TYPE_CHECKING:
+    from nas.supernet import SpaceDefinition
+
+SPACES = {"slimmable": "search_spaces.slimmable:Slimmable"}
+
+__all__ = ["SPACES", "make_space", "space_options"]
+
+
+def make_space(name: str, options: Mapping[str, Any], tasks: Sequence[Task], input: InputSpec) -> SpaceDefinition:
+    """Return the `SpaceDefinition` called `name`.
+
+    Args:
+        name: One of `SPACES`.
+        options: Keyword arguments of the definition.
+        tasks: Tasks of the job.
+        input: Input of the job.
+
+    Raises:
+        ArchError: The name or an option is not known, or an option's value is not allowed.
+    """
+    allowed = space_options(name)
+    for option in options:
+        if option not in allowed:
+            raise ArchError(f"space {name!r} has no option {option!r}; {nearest(option, allowed)}")
+    try:
+        return cast("SpaceDefinition", _definition(name)(tasks, input, **options))
+    except TypeError as error:
+        raise ArchError(f"the options of space {name!r} cannot be used: {error}") from error
+
+
+def space_options(name: str) -> tuple[str, ...]:
+    """Return the names of a space's options.
+
+    Raises:
+        ArchError: There is no such space.
+    """
+    parameters = inspect.signature(_definition(name)).parameters.values()
+    return tuple(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
+
+
+def _definition(name: str) -> Any:
+    if name not in SPACES:
+        raise ArchError(f"there is no search space {name!r}; {nearest(name, SPACES)}")
+    module, _, attribute = SPACES[name].partition(":")  # imported here: listing the spaces needs no torch
+    return getattr(importlib.import_module(module), attribute)

@@ -1,0 +1,34 @@
+"""Batch-norm statistics of one subnet, estimated anew: those of the shared weights mix every width (Yu and Huang, 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+_BatchNorm = nn.modules.batchnorm._BatchNorm
+
+
+@torch.no_grad()
+def recalibrate(module: nn.Module, inputs: Iterable[Tensor]) -> None:
+    """Set the running mean and variance of every batch norm to the average over `inputs`, and leave `module` in eval mode.
+
+    Args:
+        module: A plain network.
+        inputs: Batches of pixels, shape (n, channels, height, width). One batch or more; with none, nothing changes.
+    """
+    norms = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
+    momenta = [layer.momentum for layer in norms]
+    started = False
+    module.train()
+    for x in inputs:
+        if not started:
+            for layer in norms:
+                layer.reset_running_stats()
+                layer.momentum = None  # a cumulative average
+            started = True
+        module(x)
+    for layer, momentum in zip(norms, momenta, strict=True):
+        layer.momentum = momentum
+    module.eval()
