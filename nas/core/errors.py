@@ -7,6 +7,7 @@
     │   ├── ObjectiveError      an objective or limit that cannot be read or met
     │   ├── DataError           data that cannot be loaded or lacks what a task needs
     │   ├── DeviceError         a device that is not known or cannot run the model
+    │   ├── StoreError          a store that cannot be opened or does not answer
     │   └── NotFoundError       a job, architecture or artifact that the store does not hold
     ├── ExportError             an export that failed one of its checks; no file is left behind
     ├── WorkerError             a worker died or stopped answering; the driver may try again
@@ -56,6 +57,10 @@ class DataError(UserError):
 
 class DeviceError(UserError):
     """A device that is not known or cannot run the model."""
+
+
+class StoreError(UserError):
+    """A store that cannot be opened or does not answer."""
 
 
 class NotFoundError(UserError):
