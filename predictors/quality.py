@@ -1,0 +1,70 @@
+"""How good a predictor is on rows it was not fitted on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from nas.core import DataError, FloatArray, Predictor
+
+NORMAL_90 = 1.6448536269514722  # a normal variable is within this many standard deviations with a chance of 90 %
+
+
+def quality(truth: FloatArray, mean: FloatArray, std: FloatArray) -> dict[str, float]:
+    """Compare predictions with what was measured.
+
+    Args:
+        truth: Measured values, shape (n,).
+        mean: Predictions, shape (n,).
+        std: Their standard deviations, shape (n,).
+
+    Returns:
+        ``mape``: mean absolute relative error, as a share. ``within_10``: share of rows with a relative error of at most
+        10 %. ``kendall_tau`` (tau-b) and ``spearman``: rank correlations, 0 where either side is constant. ``coverage_90``:
+        share of rows inside mean ± 1.645 std, which is 0.9 for an honest standard deviation.
+    """
+    from scipy.stats import kendalltau, spearmanr
+
+    truth, mean, std = (np.asarray(values, dtype=np.float64) for values in (truth, mean, std))
+    relative = np.abs(mean - truth) / np.maximum(np.abs(truth), 1e-12)
+    ranked = len(truth) > 1 and np.ptp(truth) > 0 and np.ptp(mean) > 0
+    return {
+        "mape": float(relative.mean()),
+        "within_10": float((relative <= 0.1).mean()),
+        "kendall_tau": float(kendalltau(truth, mean).statistic) if ranked else 0.0,
+        "spearman": float(spearmanr(truth, mean).statistic) if ranked else 0.0,
+        "coverage_90": float((np.abs(mean - truth) <= NORMAL_90 * std).mean()),
+    }
+
+
+def held_out(
+    make: Callable[[], Predictor], features: FloatArray, targets: FloatArray, rng: np.random.Generator, folds: int = 5
+) -> tuple[dict[str, float], FloatArray, FloatArray]:
+    """Cross-validate: every row is predicted by a predictor that was fitted without it.
+
+    Args:
+        make: Returns a new predictor.
+        features: Shape (n, d).
+        targets: Shape (n,), n >= 3.
+        rng: Deals the rows into folds.
+        folds: Number of folds; n where there are fewer rows.
+
+    Returns:
+        The quality, the truth, shape (n,), and the predictions, shape (n,), in the order of the rows.
+
+    Raises:
+        DataError: Fewer than three rows, so that a predictor would be fitted to one.
+    """
+    count = len(targets)
+    if count < 3:
+        raise DataError(f"cross-validation needs at least 3 rows; there are {count}; measure more subnets")
+    folds = min(folds, count)
+    fold = rng.permutation(np.arange(count) % folds)
+    mean, std = np.empty(count), np.empty(count)
+    for index in range(folds):
+        out = fold == index
+        predictor = make()
+        predictor.fit(features[~out], targets[~out])
+        mean[out], std[out] = predictor.predict(features[out])
+    return quality(targets, mean, std), np.asarray(targets, dtype=np.float64), mean
