@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from nas.core import StoreError
 from nas.store.location import FORMS, Location
@@ -17,6 +18,7 @@ HEAD = "0001"  # the newest file of migrations/versions
 VERSION_TABLE = "nas_version"  # not Alembic's default name, which Optuna's storages take in a shared database
 BUSY_S = 30
 _LOCK = 0x6E6173  # PostgreSQL's advisory lock of whoever migrates: "nas"
+_ALEMBIC = threading.Lock()  # Alembic's context is global to the process
 
 
 def connect(location: Location, create: bool) -> Engine:
@@ -38,19 +40,28 @@ def connect(location: Location, create: bool) -> Engine:
             raise StoreError(
                 f"the store's folder cannot be made: {location.file.parent} ({error.strerror}); {FORMS}"
             ) from error
-    engine = None
     try:
-        engine = _sqlite(location) if location.file else create_engine(location.url, pool_pre_ping=True)
+        engine = _sqlite(location) if location.file else _postgresql(location)
+    except ImportError as error:
+        raise StoreError(
+            f"PostgreSQL needs psycopg 3, which is not installed ({error}); pip install 'nas[postgres]'"
+        ) from error
+    try:
+        if location.file is not None:
+            _use_wal(engine)
         _migrate(engine, location, create)
-    except (SQLAlchemyError, sqlite3.Error, ImportError) as error:
-        if engine is not None:
-            engine.dispose()
+    except (SQLAlchemyError, sqlite3.Error, StoreError) as error:
+        engine.dispose()
+        if isinstance(error, StoreError):
+            raise
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         raise StoreError(f"the store at {location} cannot be opened: {reason}; {FORMS}") from error
-    except StoreError:
-        engine.dispose() if engine is not None else None
-        raise
     return engine
+
+
+def _postgresql(location: Location) -> Engine:
+    patience = {} if "connect_timeout" in location.url.query else {"connect_timeout": 10}  # seconds
+    return create_engine(location.url, pool_pre_ping=True, connect_args=patience)
 
 
 def _sqlite(location: Location) -> Engine:
@@ -68,7 +79,6 @@ def _sqlite(location: Location) -> Engine:
         # one waits for its turn.
         connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get('begin', 'DEFERRED')}")
 
-    _use_wal(engine)
     return engine
 
 
@@ -117,7 +127,8 @@ def upgrade(connection: Connection, location: Location) -> None:
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     config.attributes["connection"] = connection
     try:
-        command.upgrade(config, "head")
+        with _ALEMBIC:
+            command.upgrade(config, "head")
     except CommandError as error:
         raise StoreError(f"the store at {location} was made by a newer version of nas ({error}); upgrade nas") from error
 
@@ -126,10 +137,3 @@ def _revision(connection: Connection) -> str | None:
     if not inspect(connection).has_table(VERSION_TABLE):
         return None
     return connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()
-
-
-def unanswered(error: OperationalError) -> StoreError:
-    """Return the error of a database that stopped answering."""
-    return StoreError(
-        f"the store did not answer: {str(error.orig).strip().splitlines()[0]}; check its disk or server and try again"
-    )
