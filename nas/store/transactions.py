@@ -1,0 +1,111 @@
+"""Transactions, and what every method of the store does inside one: find its job, insert rows that may exist."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import cast
+
+from sqlalchemy import Engine, Table, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+
+from nas.core import ArchConfig, JobId, NotFoundError, Stage, StoreError
+from nas.store import encoding
+from nas.store.encoding import Row
+from nas.store.models import ArchitectureRow, Base, JobRow, StageRow
+
+
+class Transactions:
+    """Sessions on an engine; leaving one on an exception undoes what was written in it.
+
+    Args:
+        engine: On a schema that is up to date, as `nas.store.connection.connect` gives it.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._writing = engine.execution_options(begin="IMMEDIATE")
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """Give a session that only reads; on SQLite it sees one state of the database throughout."""
+        try:
+            with Session(self.engine) as session:
+                yield session
+        except OperationalError as error:
+            raise _unanswered(error) from error
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """Give a session whose changes are committed at the end, all or none."""
+        try:
+            with Session(self._writing) as session, session.begin():
+                yield session
+        except OperationalError as error:
+            raise _unanswered(error) from error
+
+
+def insert(session: Session, table: type[Base], rows: Sequence[Row], replace: tuple[str, ...] = ()) -> int:
+    """Insert rows and return how many the database took.
+
+    A row that exists already is left as it is; where `replace` names the columns that identify a row, it is replaced.
+    """
+    if not rows:
+        return 0
+    dialect = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    new = dialect(cast(Table, table.__table__))
+    if replace:
+        changed = {name: new.excluded[name] for name in rows[0] if name not in replace}
+        statement = new.on_conflict_do_update(index_elements=replace, set_=changed)
+    else:
+        statement = new.on_conflict_do_nothing()
+    return session.connection().execute(statement, rows, execution_options={"preserve_rowcount": True}).rowcount
+
+
+def insert_architectures(session: Session, archs: Iterable[ArchConfig]) -> None:
+    """Insert architectures that are not known yet; in one order for all, so that two jobs cannot wait for each other."""
+    rows = {arch.key: encoding.arch_row(arch) for arch in archs}
+    insert(session, ArchitectureRow, [rows[key] for key in sorted(rows)])
+
+
+def job_row(session: Session, job: JobId) -> JobRow:
+    """Return the row of a job.
+
+    Raises:
+        NotFoundError: There is none with this id.
+    """
+    row = session.scalar(select(JobRow).where(JobRow.id == job))
+    if row is None:
+        raise NotFoundError(unknown_job(job))
+    return row
+
+
+def stage_row(session: Session, job: JobId, stage: Stage) -> StageRow:
+    """Return the row of a job's stage.
+
+    Raises:
+        NotFoundError: There is no such job, or it has no such stage.
+    """
+    job_row(session, job)
+    row = session.get(StageRow, (job, stage.value))
+    if row is None:
+        raise NotFoundError(f"job {job} has no stage {stage.value}; twins are trained where training.twins is true")
+    return row
+
+
+def unknown_job(job: str) -> str:
+    """Return the message of a job that is not known."""
+    return f"a job is named by its id, the start of it, or latest: {job!r} is none; `nas jobs` lists them"
+
+
+def now() -> datetime:
+    """Return the moment, aware."""
+    return datetime.now(UTC)
+
+
+def _unanswered(error: OperationalError) -> StoreError:
+    reason = str(error.orig).strip().splitlines()[0]
+    return StoreError(f"the store did not answer: {reason}; check its disk or server and try again")
