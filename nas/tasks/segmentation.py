@@ -1,0 +1,76 @@
+"""Semantic segmentation: cross-entropy per pixel; mean intersection over union. A target of 255 is ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from nas.core import Metric
+from nas.core.task import TaskKindName
+from nas.tasks.colours import class_colours
+from nas.tasks.kind import ImageArray, Meter, kl_divergence, ratio, same_pixels, valid_classes
+
+IGNORE = 255
+
+
+class SegmentationMeter(Meter):
+    """One confusion matrix over all pixels: rows are true classes, columns predicted ones."""
+
+    def _count(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
+        same_pixels(prediction, target)
+        classes = prediction.shape[1]
+        cell = target.long() * classes + prediction.argmax(dim=1)
+        cell = torch.where(valid_classes(target, classes), cell, classes * classes)  # ignored pixels in a bin of their own
+        counts = torch.bincount(cell.flatten(), minlength=classes * classes + 1)[:-1]
+        return {"confusion": counts.view(classes, classes)}
+
+    def _result(self, sums: Mapping[str, NDArray[np.float64]]) -> dict[str, float]:
+        confusion = sums.get("confusion", np.zeros((1, 1)))
+        right = confusion.diagonal()
+        union = confusion.sum(axis=0) + confusion.sum(axis=1) - right
+        seen = union > 0  # a class that is neither there nor predicted has no intersection over union
+        miou = float((right[seen] / union[seen]).mean()) if seen.any() else float("nan")
+        accuracy = ratio(float(right.sum()), float(confusion.sum()))
+        return {"error": 1 - miou, "miou": 100 * miou, "pixel_accuracy": 100 * accuracy}
+
+
+class Segmentation:
+    """One class per pixel; predictions are logits (b, classes, h, w)."""
+
+    kind: TaskKindName = "segmentation"
+    metrics: tuple[Metric, ...] = (Metric("miou", "%", True), Metric("pixel_accuracy", "%", True))
+    error_unit = ""
+
+    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Return the cross-entropy, in nats per labelled pixel."""
+        same_pixels(prediction, target)
+        total = functional.cross_entropy(prediction.float(), target, ignore_index=IGNORE, reduction="sum")
+        return total / (target != IGNORE).sum().clamp(min=1)
+
+    def distill(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Return KL(teacher || student), in nats per pixel."""
+        return kl_divergence(student, teacher)
+
+    def meter(self) -> SegmentationMeter:
+        """Return an empty meter."""
+        return SegmentationMeter()
+
+    def draw(self, values: NDArray[Any], limits: tuple[float, float] = (0.0, 10.0)) -> ImageArray | None:
+        """Return a colour per class of logits (classes, h, w) or classes (h, w); ignored pixels are dark grey."""
+        array = np.asarray(values)
+        return class_colours(array.argmax(axis=0) if array.ndim == 3 else array)
+
+    def describe(self, values: NDArray[Any], labels: Sequence[str] = ()) -> str:
+        """Return the three most frequent classes with their shares of the labelled pixels."""
+        array = np.asarray(values)
+        classes = array.argmax(axis=0) if array.ndim == 3 else array
+        found, counts = np.unique(classes[classes != IGNORE], return_counts=True)
+        order = np.argsort(-counts, kind="stable")[:3]
+        names = {int(c): labels[c] if c < len(labels) else str(c) for c in found}
+        return ", ".join(f"{names[int(found[i])]} {100 * counts[i] / counts.sum():.0f} %" for i in order)
