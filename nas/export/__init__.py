@@ -1,1 +1,22 @@
-"""ONNX files, their checks, and model cards."""
+"""A subnet as a checked ONNX file with a model card."""
+
+from nas.export.card import CardFacts, make_card, run_snippet, to_markdown
+from nas.export.check import check_file, max_differences, open_session, run_over
+from nas.export.export import Exported, export_model
+from nas.export.onnx_file import BATCH, INPUT_NAME, to_onnx
+
+__all__ = [
+    "BATCH",
+    "INPUT_NAME",
+    "CardFacts",
+    "Exported",
+    "check_file",
+    "export_model",
+    "make_card",
+    "max_differences",
+    "open_session",
+    "run_over",
+    "run_snippet",
+    "to_markdown",
+    "to_onnx",
+]

@@ -73,9 +73,9 @@ class Coder:
         """Return the codes with a random option wherever a choice is inactive."""
         return np.where(codes < 0, rng.integers(self.sizes, size=codes.shape), codes).astype(np.int16)
 
-    def mutate(self, codes: Codes, flips: float, rng: np.random.Generator) -> Codes:
-        """Return neighbours: each choice takes another option with such a chance that `flips` are expected."""
-        change = rng.random(codes.shape) < flips / len(self.sizes)
+    def mutate(self, codes: Codes, flips: FloatArray, rng: np.random.Generator) -> Codes:
+        """Return neighbours: each choice takes another option, so often that `flips`, shape (n,), are expected in a row."""
+        change = rng.random(codes.shape) < flips[:, None] / len(self.sizes)
         steps = rng.integers(1, np.maximum(self.sizes, 2), size=codes.shape)
         return np.where(change, (codes + steps) % self.sizes, codes).astype(np.int16)
 

@@ -119,7 +119,7 @@ class PredictorSearcher(HistorySearcher):
             parents, parent_values = parents[keep], parent_values[keep]
             pairs = coder.fill(parents[rng.integers(len(parents), size=(2 * CHILDREN,))], rng)
             crossed = coder.cross(pairs[:CHILDREN], pairs[CHILDREN:], rng)
-            children = coder.mutate(crossed, rng.integers(1, 4, size=(CHILDREN, 1)), rng)
+            children = coder.mutate(crossed, rng.integers(1, 4, size=CHILDREN).astype(float), rng)
         if not found:
             return np.empty((0, len(coder.sizes)), dtype=np.int16), np.empty((0, len(self.objectives)))
         codes, values = np.concatenate(found), np.concatenate(found_values)

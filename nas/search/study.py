@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import optuna
@@ -26,7 +26,7 @@ def quiet() -> Iterator[None]:
         optuna.logging.set_verbosity(level)
 
 
-def directions(objectives: Sequence[Objective]) -> list[str]:
+def directions(objectives: Sequence[Objective]) -> list[Literal["minimize", "maximize"]]:
     """Return Optuna's name of each objective's direction."""
     return ["minimize" if objective.direction == "min" else "maximize" for objective in objectives]
 
@@ -49,9 +49,7 @@ def filled(space: SearchSpace, arch: ArchConfig) -> dict[str, Any]:
 
 def constraints(objectives: Sequence[Objective], values: FloatArray) -> dict[str, float]:
     """Return by how much each limit is crossed; zero or less where it is kept."""
-    return {
-        o.metric: o.violation(float(value)) for o, value in zip(objectives, values, strict=True) if o.limit is not None
-    }
+    return {o.metric: o.violation(float(value)) for o, value in zip(objectives, values, strict=True) if o.limit is not None}
 
 
 def to_trial(
@@ -122,7 +120,7 @@ def to_optuna(
         found = [direction.name.lower() for direction in study.directions]
         if found != directions(objectives):
             raise ObjectiveError(
-                f"a study is continued with the directions it has: {study_name!r} has {found}; choose another name for the study"
+                f"a study is continued with the directions it has: {study_name!r} has {found}; choose another name"
             )
         study.set_metric_names([objective.metric for objective in objectives])
     held = {trial.user_attrs.get("key") for trial in study.get_trials(deepcopy=False)}

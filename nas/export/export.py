@@ -1,0 +1,74 @@
+"""From a module to a checked file with its card: all of it or nothing."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from nas.export.card import CardFacts, make_card, to_markdown
+from nas.export.check import check_file, max_differences
+from nas.export.onnx_file import to_onnx
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """The files of an export.
+
+    Attributes:
+        onnx: The network.
+        json: Its card for programs.
+        markdown: Its card for people.
+        card: What `json` holds.
+    """
+
+    onnx: Path
+    json: Path
+    markdown: Path
+    card: Mapping[str, Any]
+
+
+def export_model(
+    module: nn.Module,
+    facts: CardFacts,
+    folder: Path,
+    name: str,
+    samples: Sequence[Tensor] = (),
+    measure: Callable[[Path], Mapping[str, float]] | None = None,
+) -> Exported:
+    """Write ``NAME.onnx``, ``NAME.json`` and ``NAME.md`` into a folder, once every check has passed.
+
+    The file is made under another name in the same folder, passes onnx's checker, is compared with torch, is measured, and
+    only then takes its place; the ONNX file comes last, so that one that is there has its card.
+
+    Args:
+        module: The network.
+        facts: What the card says of it.
+        folder: Made if it is not there.
+        name: Name of the files, without an ending.
+        samples: Inputs to compare on besides random ones, each of shape (n, channels, height, width).
+        measure: Measures the file itself (accuracy, latency) and returns metrics for the card; it raises `ExportError`
+            where they are not what was promised.
+
+    Raises:
+        ExportError: The module cannot be exported, or a check failed. Nothing is left behind; files of a former export under
+            this name stay as they were.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    metadata = {"job": facts.job, "space": facts.space, "arch": facts.arch.to_json(), "arch_key": facts.arch.key}
+    with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=folder) as scratch:
+        made = to_onnx(module, facts.input, Path(scratch) / f"{name}.onnx", facts.tasks, metadata)
+        check_file(made, facts.tasks)
+        differences = max_differences(made, module, facts.input, facts.tasks, samples)
+        measured = measure(made) if measure else {}
+        card = make_card(facts, made, name, differences, measured)
+        made.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+        made.with_suffix(".md").write_text(to_markdown(card), encoding="utf-8")
+        for ending in (".json", ".md", ".onnx"):
+            made.with_suffix(ending).replace(folder / f"{name}{ending}")
+    return Exported(folder / f"{name}.onnx", folder / f"{name}.json", folder / f"{name}.md", card)
