@@ -1,0 +1,24 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from nas.core import Store
+
+StoreOption = Annotated[
+    str | None,
+    typer.Option("--store", metavar="URL", help="Database: a path or an URL. Default: NAS_STORE, else your data folder."),
+]
+JobArgument = Annotated[str, typer.Argument(metavar="[JOB]", help="Id of a job, the start of one, or latest.")]
+Format = Literal["table", "json", "csv"]
+FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to print it.")]
+
+
+def opened(ctx: typer.Context, store: str | None) -> Store:
+    """Return the store that the command's own ``--store`` names, else the global one's, else the default."""
+    from nas.store import open_store
+
+    return open_store(store or ctx.obj)

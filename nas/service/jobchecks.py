@@ -1,0 +1,154 @@
+"""What a well-formed job must also keep: ranges, and names that exist. Objectives have a file of their own."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nas.core import ArchError, DataSpec, Device, InputSpec, JobSpec, Task, nearest
+from nas.service.objectivechecks import check_objectives
+from nas.service.yaml_lines import Document, dotted
+from nas.service.yaml_lines import Path as Place
+
+_TINY = 1e-9  # the smallest value of what must be more than zero
+
+# Inclusive bounds. The upper ones are far beyond any use: they catch a slip of the keyboard.
+_RANGES: dict[Place, tuple[float, float]] = {
+    ("seed",): (0, 2**32 - 1),
+    ("data", "val_fraction"): (0, 0.9),
+    ("training", "epochs"): (1, 100_000),
+    ("training", "batch_size"): (1, 65_536),
+    ("training", "learning_rate"): (_TINY, 100),
+    ("training", "weight_decay"): (0, 100),
+    ("training", "subnets"): (1, 64),
+    ("training", "distillation"): (0, 1e6),
+    ("training", "encoder_distillation"): (0, 1e6),
+    ("training", "workers"): (1, 1024),
+    ("training", "twin_epochs"): (1, 100_000),
+    ("search", "evaluations"): (1, 1_000_000),
+    ("search", "batch_size"): (1, 65_536),
+    ("search", "workers"): (1, 1024),
+    ("search", "profile_samples"): (1, 100_000),
+    ("search", "calibration_images"): (1, 1_000_000),
+    ("search", "verify"): (1, 100_000),
+}
+
+
+def check(spec: JobSpec, document: Document, folder: Path) -> JobSpec:
+    """Return `spec` with absolute paths and every objective's direction filled in.
+
+    Args:
+        spec: Well-formed: the types are right.
+        document: The file it was read from.
+        folder: What relative paths in it start from.
+
+    Raises:
+        JobFileError: The first rule that it breaks.
+    """
+    if not spec.name.strip() or len(spec.name) > 100 or not spec.name.isprintable():
+        raise document.error(
+            ("name",), f"a name has 1 to 100 characters in one line: got {spec.name[:40]!r}; write such a name"
+        )
+    _ranges(spec, document)
+    if not spec.tasks:
+        raise document.error(("tasks",), "a job has at least one task: got none; add a line such as - seg")
+    _unique([task.name for task in spec.tasks], "tasks", document)
+    spec = dataclasses.replace(spec, data=_data(spec, folder))
+    tasks = _tasks(spec, document)
+    _space(spec, tasks, document)
+    devices = _devices(spec, document, folder)
+    spec = dataclasses.replace(spec, devices=tuple(path for path, _ in devices))
+    return check_objectives(spec, [device.name for _, device in devices], tasks, document)
+
+
+def _ranges(spec: JobSpec, document: Document) -> None:
+    for path, (low, high) in _RANGES.items():
+        value: Any = spec
+        for step in path:
+            value = getattr(value, str(step))
+        if value is not None:
+            _within(value, low, high, path, document)
+    for i, task in enumerate(spec.tasks):
+        _within(task.weight, 0, 1e6, ("tasks", i, "weight"), document)
+
+
+def _within(value: float, low: float, high: float, path: Place, document: Document) -> None:
+    if not low <= value <= high:
+        near = min(max(value, low), high)
+        raise document.error(
+            path, f"{dotted(path)} is from {low:.12g} to {high:.12g}: got {value:.12g}; the nearest valid value is {near:.12g}"
+        )
+
+
+def _unique(names: Sequence[str], key: str, document: Document) -> None:
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise document.error((key, i), f"{key} are named once: {name!r} comes twice; remove one")
+
+
+def _data(spec: JobSpec, folder: Path) -> DataSpec:
+    if spec.data.path is None:
+        return spec.data
+    return dataclasses.replace(spec.data, path=str((folder / Path(spec.data.path).expanduser()).resolve()))
+
+
+def _tasks(spec: JobSpec, document: Document) -> tuple[Task, ...] | None:
+    """Return the job's tasks as the data describes them; None where only loading a user's own data would tell."""
+    from nas.data import data_options, known_tasks
+
+    with document.at(("data", "name")):
+        options = data_options(spec.data.name)
+    _known_options(spec.data.options, options, "data", document)
+    with document.at(("data", "options" if spec.data.path is None else "path")):
+        known = known_tasks(spec.data)
+    if known is None:
+        return None
+    by_name = {task.name: task for task in known}
+    for i, task in enumerate(spec.tasks):
+        if task.name not in by_name:
+            raise document.error(
+                ("tasks", i), f"data {spec.data.name!r} has no task {task.name!r}; {nearest(task.name, by_name)}"
+            )
+    return tuple(dataclasses.replace(by_name[task.name], weight=task.weight) for task in spec.tasks)
+
+
+def _space(spec: JobSpec, tasks: Sequence[Task] | None, document: Document) -> None:
+    """Raise where the space or its options are not known, or it cannot be made of them."""
+    from search_spaces import make_space, space_options
+
+    with document.at(("space", "name")):
+        options = space_options(spec.space.name)
+    _known_options(spec.space.options, options, "space", document)
+    # No option depends on the input or on which tasks there are, so stand-ins do.
+    input = InputSpec(3, 64, 64, (0.0,) * 3, (1.0,) * 3)
+    with document.at(("space", "options")):
+        try:
+            make_space(spec.space.name, spec.space.options, tasks or [Task("task", "classification", 2)], input)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ArchError(
+                f"space {spec.space.name!r} cannot be made of these options: {error}; mend or remove them"
+            ) from None
+
+
+def _known_options(given: Mapping[str, Any], allowed: Sequence[str] | None, part: str, document: Document) -> None:
+    for option in given:
+        if allowed is not None and option not in allowed:
+            raise document.error((part, "options", option), f"{part}.options has no key {option!r}; {nearest(option, allowed)}")
+
+
+def _devices(spec: JobSpec, document: Document, folder: Path) -> list[tuple[str, Device]]:
+    """Return each device as (name or absolute path, device)."""
+    from hw_profiles.devices import load_device
+
+    if not spec.devices:
+        raise document.error(("devices",), "a job has at least one device: got none; add a line such as - local")
+    loaded = []
+    for i, name in enumerate(spec.devices):
+        if name.endswith((".yaml", ".yml")):
+            name = str((folder / Path(name).expanduser()).resolve())
+        with document.at(("devices", i)):
+            loaded.append((name, load_device(name)))
+    _unique([device.name for _, device in loaded], "devices", document)
+    return loaded

@@ -1,0 +1,138 @@
+"""Objectives of a job file: that their metrics exist, their directions are right, and their limits can be met."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from nas.core import JobSpec, Metric, Objective, Task, nearest
+from nas.core.objective import COST_METRICS
+from nas.service.yaml_lines import Document
+
+SHORTEST_MS = 1e-3  # no network answers in a microsecond
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of a metric before any network is trained.
+
+    Attributes:
+        best: No network does better than this.
+    """
+
+    direction: Literal["min", "max"]
+    best: float
+
+
+def check_objectives(spec: JobSpec, devices: Sequence[str], tasks: Sequence[Task] | None, document: Document) -> JobSpec:
+    """Return `spec` with the direction of every objective filled in.
+
+    Args:
+        spec: Otherwise checked.
+        devices: Names of the job's devices.
+        tasks: The job's tasks as the data describes them; None where only loading the data would tell.
+        document: The file it was read from.
+
+    Raises:
+        JobFileError: The first rule that an objective breaks.
+    """
+    if len(spec.objectives) < 2:
+        raise document.error(
+            ("objectives",), f"a job has at least two objectives: got {len(spec.objectives)}; add one, such as macs"
+        )
+    names = [objective.metric for objective in spec.objectives]
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise document.error(("objectives", i), f"objectives are named once: {name!r} comes twice; remove one")
+    metrics = _metrics([task.name for task in spec.tasks], devices, tasks)
+    objectives = tuple(_checked(i, spec, metrics, devices, tasks is None, document) for i in range(len(spec.objectives)))
+    _check_costs(objectives, spec, document)
+    return dataclasses.replace(spec, objectives=objectives)
+
+
+def _metrics(names: Sequence[str], devices: Sequence[str], tasks: Sequence[Task] | None) -> dict[str, _Known]:
+    """Return every metric that the job can have as an objective."""
+    known = {f"error.{name}": _Known("min", 0.0) for name in names}
+    for task in tasks or ():
+        for metric in _task_metrics(task):
+            best = (100.0 if metric.unit == "%" else math.inf) if metric.higher_is_better else 0.0
+            known[f"{metric.name}.{task.name}"] = _Known("max" if metric.higher_is_better else "min", best)
+    known["delta_m"] = _Known("max", math.inf)
+    known |= {name: _Known("min", 0.0) for name in COST_METRICS if name != "latency_ms"}
+    return known | {f"latency_ms@{device}": _Known("min", SHORTEST_MS) for device in devices}
+
+
+def _checked(
+    position: int, spec: JobSpec, metrics: Mapping[str, _Known], devices: Sequence[str], own_data: bool, document: Document
+) -> Objective:
+    objective, place = spec.objectives[position], ("objectives", position)
+    name, written = objective.metric, document.get(place)
+    has_direction = "direction" in written if isinstance(written, dict) else objective.limit is not None
+    if name not in metrics:
+        task = name.partition(".")[2]
+        if own_data and has_direction and any(task == each.name for each in spec.tasks):
+            return objective  # a metric of the user's own data set: known once its tasks are
+        raise document.error(place, _unknown(name, devices, metrics))
+    if name == "delta_m" and not spec.training.twins:
+        rule = "delta_m compares with networks trained for one task alone, and training.twins is false"
+        raise document.error(place, f"{rule}; write twins: true under training, or remove delta_m")
+    known = metrics[name]
+    sign, word = ("<=", "minimised") if known.direction == "min" else (">=", "maximised")
+    if has_direction and objective.direction != known.direction:
+        got = written if isinstance(written, str) else f"direction: {objective.direction}"
+        rule = f"{name} is {word}, and a limit on it reads {name}{sign}NUMBER"
+        raise document.error((*place, "direction"), f"{rule}: got {got}; write direction: {known.direction} or nothing")
+    objective = dataclasses.replace(objective, direction=known.direction)
+    if objective.violation(known.best) > 0:
+        raise document.error((*place, "limit"), _unmet(objective, known.best))
+    return objective
+
+
+def _unknown(name: str, devices: Sequence[str], metrics: Mapping[str, _Known]) -> str:
+    base, _, device = name.partition("@")
+    if base == "latency_ms":
+        given = f"names {device!r}" if device else "names none"
+        return f"a latency names a device of the job: {name!r} {given}; {nearest(name, [f'latency_ms@{d}' for d in devices])}"
+    return f"there is no metric {name!r} in this job; {nearest(name, metrics)}"
+
+
+def _unmet(objective: Objective, best: float) -> str:
+    sign = "<=" if objective.direction == "min" else ">="
+    return (
+        f"a limit can be met by some network: none keeps {objective.metric}{sign}{objective.limit:.12g}; "
+        f"the nearest value that can be met is {best:.12g}"
+    )
+
+
+def _check_costs(objectives: Sequence[Objective], spec: JobSpec, document: Document) -> None:
+    """Raise where not even the smallest subnet keeps a limit on what can be counted."""
+    limited = [(i, o) for i, o in enumerate(objectives) if o.limit is not None and o.metric in COST_METRICS]
+    if not limited:
+        return
+    smallest = _smallest_cost(spec)
+    for i, objective in limited:
+        if objective.violation(smallest[objective.metric]) > 0:
+            raise document.error(("objectives", i, "limit"), _unmet(objective, smallest[objective.metric]))
+
+
+def _smallest_cost(spec: JobSpec) -> dict[str, float]:
+    """Return the cost of the smallest subnet. The data is loaded for the size of its images."""
+    import torch
+
+    from hw_profiles.counting import count_cost
+    from nas.data import load_data
+    from search_spaces import make_space
+
+    data = load_data(spec.data, spec.tasks, spec.seed)
+    definition = make_space(spec.space.name, spec.space.options, data.tasks, data.input)
+    with torch.device("meta"):  # shapes are enough
+        return count_cost(definition.build(definition.space.smallest()), data.input)
+
+
+def _task_metrics(task: Task) -> Sequence[Metric]:
+    from nas import tasks
+
+    return getattr(tasks, "metrics", lambda _: ())(task)

@@ -1,0 +1,79 @@
+"""The job file that `nas init` writes."""
+
+from __future__ import annotations
+
+import json
+
+STARTER = """\
+# A job of nas: one network for several tasks, searched under what it costs on a device.
+# Run it with: nas run FILE       Keys that are commented out show their defaults. All keys: docs/job-file.md
+
+name: {name}
+
+# What the network sees. scenes is generated and needs no download; others: nyuv2, digits, cifar100_mtl,
+# or your own function: python:package.module:function
+data:
+  name: scenes
+  # path: my_data.npz            # relative to this file, for data sets that are files
+  # val_fraction: 0.15           # share of the training images that candidates are compared on
+
+# What it predicts, all at once. A weight matters with balancing: fixed.
+tasks:
+  - seg
+  - depth
+  - {{name: normals, weight: 1.0}}
+
+# What is traded off: at least two. error.TASK, a metric of a task (miou.seg), delta_m, macs, params, size_bytes,
+# peak_bytes, latency_ms@DEVICE. A limit is a bound that every point of the front keeps.
+objectives:
+  - error.seg
+  - error.depth
+  - error.normals
+  - latency_ms@local             # or with a limit: latency_ms@local<=5
+
+# Where latency is measured: names from nas devices, or paths of device files.
+devices: [local]
+
+# Which networks there are to choose from.
+space:
+  name: slimmable
+  # options: {{widths: [0.25, 0.5, 0.75, 1.0], depths: [1, 2], resolutions: [0.75, 1.0]}}
+
+training:
+  epochs: 10
+  batch_size: 32
+  # learning_rate: 0.002         # the peak of the one-cycle schedule
+  # weight_decay: 0.01
+  # subnets: 4                   # per step: the largest, the smallest, the rest random
+  # distillation: 1.0            # weight of the largest subnet's predictions as targets
+  # encoder_distillation: 0.1    # weight of the largest subnet's features as targets
+  # balancing: equal             # or fixed (the tasks' weights), uncertainty (learned)
+  # workers: 1                   # data-parallel processes
+  # device: auto                 # or cpu, cuda
+  # precision: auto              # or fp32, bf16
+  # augment: true
+  # twins: false                 # true also trains a network per task, for delta_m
+  # twin_epochs: null            # null: as many as the supernet
+
+search:
+  sampler: predictor             # or tpe, nsga2, random
+  evaluations: 100               # candidates whose accuracy is measured
+  # batch_size: 8
+  # workers: 1                   # evaluation processes
+  # profile_samples: 40          # subnets whose latency is measured for the latency predictor
+  # calibration_images: 256      # for the batch-norm statistics of a candidate
+  # verify: 24                   # most candidates measured again, in full, for the front
+
+# executor: ray                  # or local: one process without Ray
+# seed: 0
+"""
+
+
+def starter(name: str = "my-job") -> str:
+    """Return a commented job file that runs as it is.
+
+    Args:
+        name: Of the job; what cannot be part of a name is dropped.
+    """
+    plain = "".join(character for character in name if character.isprintable()).strip()[:100]
+    return STARTER.format(name=json.dumps(plain or "my-job", ensure_ascii=False))
