@@ -197,7 +197,7 @@ class SqlStore(Transactions):
             query = query.where(EvaluationRow.stage == stage)
         with self.read() as session:
             job_row(session, job)
-            return [encoding.evaluation(row, picks) for row, picks in session.execute(query).tuples()]
+            return [encoding.evaluation(row, picks) for row, picks in session.execute(query)]
 
     def add_curve(self, job: JobId, points: Iterable[CurvePoint]) -> None:
         """See `nas.core.Store`."""
@@ -212,7 +212,7 @@ class SqlStore(Transactions):
         found: dict[str, list[tuple[int, float]]] = {}
         with self.read() as session:
             job_row(session, job)
-            for name, step, value in session.execute(query.order_by(CurveRow.name, CurveRow.step)).tuples():
+            for name, step, value in session.execute(query.order_by(CurveRow.name, CurveRow.step)):
                 found.setdefault(name, []).append((step, encoding.curve_value(value)))
         return found
 
@@ -233,7 +233,7 @@ class SqlStore(Transactions):
         query = query.join(FingerprintRow, FingerprintRow.key == ProfileRow.fingerprint).order_by(ProfileRow.id)
         with self.read() as session:
             job_row(session, job)
-            return [encoding.profile(*found) for found in session.execute(query).tuples()]
+            return [encoding.profile(*found) for found in session.execute(query)]
 
     def reference_ms(self, device: str, fingerprint: str, measured: float) -> float:
         """See `nas.core.Store`."""

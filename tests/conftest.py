@@ -1,0 +1,3 @@
+"""What tests of several packages use."""
+
+pytest_plugins = ["postgres"]

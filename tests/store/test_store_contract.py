@@ -1,0 +1,383 @@
+"""What `nas.core.Store` promises, on both dialects."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nas.core import (
+    ArchConfig,
+    Artifact,
+    CurvePoint,
+    Evaluation,
+    Fingerprint,
+    JobSpec,
+    JobState,
+    Latency,
+    NotFoundError,
+    PredictorReport,
+    Profile,
+    Source,
+    Stage,
+    StageState,
+    Store,
+    TrainingSpec,
+)
+from nas.store import SqlStore
+from nas.store.models import JobRow
+from nas.store.transactions import job_row
+
+ARCH = ArchConfig({"width": 0.5, "depth": 2, "kind": "größe"})
+MEASURED = Evaluation(ARCH, {"error.seg": 0.25, "macs": 1e6}, Source.MEASURED, "search", "val")
+LATENCY = Latency(1.5, 0.1, 0.01, 1.4, 1.3, 1.5, 1.9, 100, False)
+FINGERPRINT = Fingerprint("Some CPU", 4, "1.32.0", "CPUExecutionProvider", 1)
+PROFILE = Profile(ARCH, "local", FINGERPRINT, LATENCY, {"macs": 1e6, "params": 10.0})
+
+
+def number(index: int) -> ArchConfig:
+    return ArchConfig({"index": index})
+
+
+def set_row(store: SqlStore, job: str, change: Callable[[JobRow], None]) -> None:
+    with store.write() as session:
+        change(job_row(session, job))
+
+
+def test_it_is_a_store(store: SqlStore) -> None:
+    checked: Store = store
+    assert all(hasattr(checked, name) for name in vars(Store) if not name.startswith("_"))
+
+
+class TestJobs:
+    def test_a_new_job_is_queued_and_has_its_folder(self, store: SqlStore, spec: JobSpec) -> None:
+        before = datetime.now(UTC)
+        job = store.create_job(spec)
+        record = store.job(job)
+        assert (record.id, record.spec, record.state) == (job, spec, JobState.QUEUED)
+        assert before <= record.created <= datetime.now(UTC)
+        assert record.created.tzinfo is UTC
+        assert (record.started, record.ended, record.owner, record.heartbeat, record.error) == (None,) * 5
+        assert len(job) == 8
+        assert job.isalnum()
+        assert record.folder.is_dir()
+        assert record.folder == store.folder(job)
+
+    def test_the_folder_is_made_again_where_it_went(self, store: SqlStore, job: str) -> None:
+        store.job(job).folder.rmdir()
+        assert store.folder(job).is_dir()
+
+    def test_the_newest_comes_first_and_is_the_latest(self, store: SqlStore, spec: JobSpec) -> None:
+        ids = [store.create_job(replace(spec, name=f"job {i}")) for i in range(3)]
+        assert [record.id for record in store.jobs()] == ids[::-1]
+        assert store.job("latest").id == ids[-1]
+        assert store.jobs()[0] == store.job(ids[-1])
+
+    def test_a_job_is_found_by_the_start_of_its_id(self, store: SqlStore, spec: JobSpec) -> None:
+        ids = [store.create_job(spec) for _ in range(31)]  # one more than there are letters: two begin alike
+        alike = 0
+        for start in {job[:length] for job in ids for length in (1, 2, 8)}:
+            fitting = [job for job in ids if job.startswith(start)]
+            if len(fitting) == 1:
+                assert store.job(f" {start.upper()} ").id == fitting[0]
+            else:
+                alike += 1
+                with pytest.raises(NotFoundError, match=rf"{start!r} fits {', '.join(fitting[:-21:-1])}; write more"):
+                    store.job(start)
+        assert alike
+        for nothing in ("%", "_", f"{ids[0]}x", "l"):
+            with pytest.raises(NotFoundError, match="is none"):
+                store.job(nothing)
+
+    def test_no_job_yet(self, store: SqlStore) -> None:
+        assert store.jobs() == []
+        with pytest.raises(NotFoundError, match="no job yet"):
+            store.job("latest")
+
+    def test_states_stamp_start_and_end(self, store: SqlStore, job: str) -> None:
+        store.set_state(job, JobState.RUNNING)
+        running = store.job(job)
+        assert running.state is JobState.RUNNING
+        assert running.started is not None
+        assert running.ended is None
+        store.set_state(job, JobState.FAILED, "a\0b and ü")
+        failed = store.job(job)
+        assert failed.started == running.started
+        assert failed.ended is not None
+        assert failed.ended >= running.started
+        assert failed.error == "a\\x00b and ü"
+        store.set_state(job, JobState.RUNNING)
+        again = store.job(job)
+        assert (again.started, again.ended, again.error) == (running.started, None, None)
+        store.set_state(job, JobState.DONE)
+        done = store.job(job)
+        store.set_state(job, JobState.DONE)
+        assert store.job(job) == done
+
+    @pytest.mark.parametrize(("age_s", "shown"), [(28, JobState.RUNNING), (31, JobState.INTERRUPTED)])
+    def test_a_running_job_that_is_silent_is_interrupted(self, store: SqlStore, job: str, age_s: int, shown: JobState) -> None:
+        store.claim(job, "host:1")
+        store.set_state(job, JobState.RUNNING)
+        set_row(store, job, lambda row: setattr(row, "heartbeat", datetime.now(UTC) - timedelta(seconds=age_s)))
+        assert store.job(job).state is shown
+        assert store.jobs()[0].state is shown
+        assert store.heartbeat(job) is JobState.RUNNING  # nothing was written
+        assert store.job(job).state is JobState.RUNNING
+
+    def test_only_a_running_job_is_ever_interrupted_by_silence(self, store: SqlStore, job: str) -> None:
+        old = datetime.now(UTC) - timedelta(hours=1)
+        for state in set(JobState) - {JobState.RUNNING}:
+            store.set_state(job, state)
+            set_row(store, job, lambda row: setattr(row, "heartbeat", old))
+            assert store.job(job).state is state
+
+
+class TestDriver:
+    def test_one_driver_at_a_time(self, store: SqlStore, job: str) -> None:
+        assert store.claim(job, "host:1")
+        assert store.job(job).owner == "host:1"
+        assert store.job(job).heartbeat is not None
+        assert not store.claim(job, "host:2")
+        assert store.claim(job, "host:1")
+        store.release(job)
+        assert store.job(job).owner is None
+        assert store.claim(job, "host:2")
+
+    def test_a_dead_driver_loses_its_job(self, store: SqlStore, job: str) -> None:
+        store.claim(job, "host:1")
+        set_row(store, job, lambda row: setattr(row, "heartbeat", datetime.now(UTC) - timedelta(seconds=31)))
+        assert store.claim(job, "host:2")
+        assert store.job(job).owner == "host:2"
+
+    def test_of_many_claims_at_once_one_holds(self, store: SqlStore, job: str) -> None:
+        with ThreadPoolExecutor(8) as threads:
+            claimed = list(threads.map(lambda i: store.claim(job, f"host:{i}"), range(8)))
+        assert sum(claimed) == 1
+        assert store.job(job).owner == f"host:{claimed.index(True)}"
+
+    def test_a_heartbeat_tells_of_a_cancellation(self, store: SqlStore, job: str) -> None:
+        store.set_state(job, JobState.RUNNING)
+        assert store.heartbeat(job) is JobState.RUNNING
+        store.set_state(job, JobState.CANCELLING)
+        first = store.job(job).heartbeat
+        assert store.heartbeat(job) is JobState.CANCELLING
+        second = store.job(job).heartbeat
+        assert first is not None
+        assert second is not None
+        assert second > first
+
+
+class TestStages:
+    def test_stages_wait_in_the_order_in_which_they_run(self, store: SqlStore, spec: JobSpec) -> None:
+        plain = store.stages(store.create_job(spec))
+        assert list(plain) == [stage for stage in Stage if stage is not Stage.TWINS]
+        twins = store.stages(store.create_job(replace(spec, training=TrainingSpec(twins=True))))
+        assert list(twins) == list(Stage)
+        assert {record.state for record in twins.values()} == {StageState.WAITING}
+
+    def test_a_stage_from_start_to_end(self, store: SqlStore, job: str) -> None:
+        store.start(job, Stage.TRAIN)
+        store.progress(job, Stage.TRAIN, 3, 10, "steps", "epoch 1")
+        running = store.stages(job)[Stage.TRAIN]
+        assert (running.state, running.done, running.total, running.unit, running.note) == (
+            StageState.RUNNING,
+            3,
+            10,
+            "steps",
+            "epoch 1",
+        )
+        assert running.started is not None
+        result = {"tau": math.inf, "none": None, "list": [1, 2.5, "ü"], "count": np.int64(3), "array": np.arange(2)}
+        store.finish(job, Stage.TRAIN, result)
+        done = store.stages(job)[Stage.TRAIN]
+        assert (done.state, done.done, done.total, done.note) == (StageState.DONE, 10, 10, "")
+        assert done.result == {"tau": math.inf, "none": None, "list": [1, 2.5, "ü"], "count": 3, "array": [0, 1]}
+        assert done.ended is not None
+        assert done.ended >= running.started
+
+    def test_what_is_done_stays_done(self, store: SqlStore, job: str) -> None:
+        store.start(job, Stage.FIT)
+        store.finish(job, Stage.FIT, {"rows": 5})
+        done = store.stages(job)
+        store.start(job, Stage.FIT)
+        store.progress(job, Stage.FIT, 0, 7, "steps")
+        store.finish(job, Stage.FIT)
+        assert store.stages(job) == done
+
+    def test_a_failed_stage_can_start_again(self, store: SqlStore, job: str) -> None:
+        store.start(job, Stage.SEARCH)
+        store.progress(job, Stage.SEARCH, 4, 8, "candidates")
+        store.fail(job, Stage.SEARCH, "the disk is full")
+        failed = store.stages(job)[Stage.SEARCH]
+        assert (failed.state, failed.note) == (StageState.FAILED, "the disk is full")
+        assert failed.ended is not None
+        store.start(job, Stage.SEARCH)
+        again = store.stages(job)[Stage.SEARCH]
+        assert (again.state, again.done, again.note, again.ended) == (StageState.RUNNING, 4, "", None)
+
+    def test_a_stage_the_job_does_not_have(self, store: SqlStore, job: str) -> None:
+        with pytest.raises(NotFoundError, match="no stage twins"):
+            store.start(job, Stage.TWINS)
+
+
+def test_the_log_keeps_its_order(store: SqlStore, job: str) -> None:
+    messages = [f"line {i} \N{GREEK SMALL LETTER TAU}" for i in range(20)]
+    for message in messages:
+        store.log(job, message)
+    store.log(job, "no surrogate \udcff", "warning")
+    events = store.events(job)
+    assert [event.message for event in events] == [*messages, "no surrogate \\udcff"]
+    assert [event.level for event in events] == ["info"] * 20 + ["warning"]
+    assert all(event.time.tzinfo is UTC for event in events)
+    assert [event.time for event in events] == sorted(event.time for event in events)
+
+
+class TestEvaluations:
+    def test_the_first_of_equals_stays(self, store: SqlStore, job: str) -> None:
+        assert store.add(job, [MEASURED, MEASURED]) == 1
+        assert store.add(job, [replace(MEASURED, metrics={"macs": 7.0, "error.seg": 9.0})]) == 0
+        assert store.evaluations(job) == [MEASURED]
+        assert store.add(job, []) == 0
+
+    def test_what_makes_two_evaluations_different(self, store: SqlStore, spec: JobSpec, job: str) -> None:
+        others = [
+            replace(MEASURED, arch=number(1)),
+            replace(MEASURED, metrics={"error.seg": 0.25}),
+            replace(MEASURED, metrics={}, failure="no \0 memory"),
+            replace(MEASURED, source=Source.PREDICTED),
+            replace(MEASURED, stage="verify"),
+            replace(MEASURED, split="test"),
+            replace(MEASURED, device="0123456789abcdef"),
+        ]
+        assert store.add(job, [MEASURED, *others]) == 8
+        assert store.add(job, [*others, MEASURED]) == 0
+        others[2] = replace(others[2], failure="no \\x00 memory")
+        assert store.evaluations(job) == [MEASURED, *others]
+        assert store.evaluations(job, "verify") == [others[4]]
+        assert store.evaluations(job, "twins") == []
+        other_job = store.create_job(spec)
+        assert store.evaluations(other_job) == []
+        assert store.add(other_job, [MEASURED]) == 1
+
+    def test_numbers_of_every_kind_come_back(self, store: SqlStore, job: str) -> None:
+        metrics = {"nan": math.nan, "inf": math.inf, "tiny": 5e-324, "third": 1 / 3, "f32": np.float32(0.1), "count": 3}
+        store.add(job, [replace(MEASURED, metrics=metrics, std={"third": 0.1}, checkpoint="abc", seed=2**40)])
+        [back] = store.evaluations(job)
+        assert math.isnan(back.metrics["nan"])
+        assert {name: back.metrics[name] for name in metrics if name != "nan"} == {
+            "inf": math.inf,
+            "tiny": 5e-324,
+            "third": 1 / 3,
+            "f32": float(np.float32(0.1)),
+            "count": 3.0,
+        }
+        assert (back.std, back.checkpoint, back.seed) == ({"third": 0.1}, "abc", 2**40)
+
+    def test_an_iterator_that_fails_adds_nothing(self, store: SqlStore, job: str) -> None:
+        with pytest.raises(ZeroDivisionError):
+            store.add(job, (replace(MEASURED, arch=number(1 // i)) for i in (1, 0)))
+        with pytest.raises((TypeError, ValueError)):
+            store.add(job, [MEASURED, replace(MEASURED, arch=number(2), metrics={"macs": "many"})])  # type: ignore[dict-item]
+        assert store.evaluations(job) == []
+
+    def test_ten_thousand_are_fast(self, store: SqlStore, job: str) -> None:
+        rows = [replace(MEASURED, arch=number(i), metrics={"error.seg": i / 7}) for i in range(10_000)]
+        start = time.perf_counter()
+        assert store.add(job, rows) == 10_000
+        assert store.add(job, rows[-10:]) == 0
+        back = store.evaluations(job)
+        seconds = time.perf_counter() - start
+        assert back == rows
+        assert seconds < 10  # about 1 on an idle core; row by row it would be 20 or more
+
+
+class TestCurves:
+    def test_a_repeated_point_is_replaced(self, store: SqlStore, job: str) -> None:
+        store.add_curve(job, [CurvePoint("loss.seg", step, 1 / (step + 1)) for step in (0, 10, 2)])
+        store.add_curve(job, [CurvePoint("loss.seg", 10, 5.0), CurvePoint("val", 1, 2.0), CurvePoint("val", 1, 3.0)])
+        assert store.curves(job) == {"loss.seg": [(0, 1.0), (2, 1 / 3), (10, 5.0)], "val": [(1, 3.0)]}
+
+    def test_a_loss_that_went_wrong_is_kept(self, store: SqlStore, job: str) -> None:
+        store.add_curve(job, [CurvePoint("loss", 1, math.nan), CurvePoint("loss", 2, math.inf)])
+        (_, first), (_, second) = store.curves(job)["loss"]
+        assert math.isnan(first)
+        assert second == math.inf
+        store.add_curve(job, [])
+
+
+class TestCosts:
+    def test_profiles_are_idempotent(self, store: SqlStore, job: str) -> None:
+        noisy = replace(PROFILE, device="pi", latency=replace(LATENCY, noisy=True, spread=math.inf))
+        assert store.add_profiles(job, [PROFILE, noisy]) == 2
+        assert store.add_profiles(job, [replace(PROFILE, metrics={}), replace(PROFILE, arch=number(1))]) == 1
+        assert store.profiles(job) == [PROFILE, noisy, replace(PROFILE, arch=number(1))]
+        assert store.add_profiles(job, []) == 0
+
+    def test_the_first_reference_stays(self, store: SqlStore) -> None:
+        assert store.reference_ms("local", "a" * 16, 3.25) == 3.25
+        assert store.reference_ms("local", "a" * 16, 4.0) == 3.25
+        assert store.reference_ms("local", "b" * 16, 4.0) == 4.0
+        assert store.reference_ms("pi", "a" * 16, 5.0) == 5.0
+
+    def test_a_predictor_replaces_the_former_one(self, store: SqlStore, job: str) -> None:
+        report = PredictorReport("latency_ms@local", "ridge", 30, 10, {"mape": 0.1, "kendall_tau": 0.9}, (1.0, 2.0), (1.1, 1.9))
+        memory = replace(report, target="a_first", truth=())
+        store.save_predictor(job, report, {"weights": np.array([[1.0, 2.5]])})
+        store.save_predictor(job, memory, {})
+        store.save_predictor(job, replace(report, kind="gp"), {"weights": [3]})
+        assert store.predictors(job) == [(memory, {}), (replace(report, kind="gp"), {"weights": [3]})]
+
+
+def test_artifacts(store: SqlStore, job: str, tmp_path: Path) -> None:
+    weights = Artifact("checkpoint", tmp_path / "a.safetensors", "0" * 64)
+    first = Artifact("onnx", tmp_path / "ü.onnx", "1" * 64, ARCH.key, {"opset": 20, "max_difference": 1e-6})
+    second = Artifact("onnx", tmp_path / "b.onnx", "2" * 64, "f" * 16)
+    for artifact in (weights, first, second, replace(weights, sha256="3" * 64)):
+        store.add_artifact(job, artifact)
+    weights = replace(weights, sha256="3" * 64)
+    assert store.artifacts(job) == [weights, first, second]
+    assert store.artifacts(job, "onnx") == [first, second]
+    assert store.artifacts(job, key=ARCH.key) == [first]
+    assert store.artifacts(job, "checkpoint", ARCH.key) == []
+
+
+CALLS: dict[str, Callable[[SqlStore, str], object]] = {
+    "job": lambda store, job: store.job(job),
+    "set_state": lambda store, job: store.set_state(job, JobState.DONE),
+    "claim": lambda store, job: store.claim(job, "host:1"),
+    "heartbeat": lambda store, job: store.heartbeat(job),
+    "release": lambda store, job: store.release(job),
+    "start": lambda store, job: store.start(job, Stage.TRAIN),
+    "progress": lambda store, job: store.progress(job, Stage.TRAIN, 1, 2, "steps"),
+    "finish": lambda store, job: store.finish(job, Stage.TRAIN),
+    "fail": lambda store, job: store.fail(job, Stage.TRAIN, "why"),
+    "stages": lambda store, job: store.stages(job),
+    "log": lambda store, job: store.log(job, "line"),
+    "events": lambda store, job: store.events(job),
+    "add": lambda store, job: store.add(job, [MEASURED]),
+    "evaluations": lambda store, job: store.evaluations(job),
+    "add_curve": lambda store, job: store.add_curve(job, [CurvePoint("a", 1, 1.0)]),
+    "curves": lambda store, job: store.curves(job),
+    "add_profiles": lambda store, job: store.add_profiles(job, [PROFILE]),
+    "profiles": lambda store, job: store.profiles(job),
+    "save_predictor": lambda store, job: store.save_predictor(job, PredictorReport("a", "b", 1, 1, {}), {}),
+    "predictors": lambda store, job: store.predictors(job),
+    "add_artifact": lambda store, job: store.add_artifact(job, Artifact("onnx", Path("/a"), "0")),
+    "artifacts": lambda store, job: store.artifacts(job),
+    "folder": lambda store, job: store.folder(job),
+}
+
+
+def test_an_unknown_job_is_named_by_every_method(store: SqlStore) -> None:
+    without_job = {"create_job", "jobs", "reference_ms"}
+    assert set(CALLS) == {name for name in vars(Store) if not name.startswith("_")} - without_job
+    for call in CALLS.values():
+        with pytest.raises(NotFoundError, match="'nosuchid'"):
+            call(store, "nosuchid")
