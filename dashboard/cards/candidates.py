@@ -1,0 +1,52 @@
+"""Every architecture the job looked at, one row each, for the table and the CSV file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from dashboard import units
+from nas.core import Evaluation, Objective, Source, front
+
+STAGES = {"verify": "verified", "search": "candidate"}
+
+
+def info(evaluations: Sequence[Evaluation], objectives: Sequence[Objective]) -> pd.DataFrame:
+    """Return one row per architecture, the front first, then what else was verified, then the candidates.
+
+    Returns:
+        Columns ``key``, ``on_front``, ``stage`` (verified or candidate), ``source`` (measured or predicted), the metrics
+        (objectives first), ``failure``, then the picks of the architecture.
+    """
+    objectives = tuple(objectives)
+    verified = [row for row in evaluations if row.stage == "verify"]
+    on_front = {row.arch.key for row in front(verified, objectives)}
+    rows: dict[str, dict[str, object]] = {}
+    picks: set[str] = set()
+    metrics: set[str] = set()
+    for row in sorted(evaluations, key=lambda row: row.stage != "verify"):
+        if row.stage not in STAGES or row.arch.key in rows:
+            continue
+        key = row.arch.key
+        chosen = {f"arch.{name}": option for name, option in row.arch.items()}
+        source = row.source if not row.failure else Source.MEASURED
+        facts = {
+            "key": key,
+            "on_front": key in on_front,
+            "stage": STAGES[row.stage],
+            "source": "" if row.failure else source.value,
+        }
+        rows[key] = {**facts, **row.metrics, "failure": row.failure, **chosen}
+        picks |= set(chosen)
+        metrics |= set(row.metrics)
+    names = units.order(metrics, tuple(objective.metric for objective in objectives))
+    columns = ["key", "on_front", "stage", "source", *names, "failure", *sorted(picks)]
+    frame = pd.DataFrame(list(rows.values()), columns=columns)
+    return frame.sort_values("on_front", ascending=False, kind="stable").reset_index(drop=True)
+
+
+def csv(frame: pd.DataFrame) -> str:
+    """Return the frame as the text of a CSV file, numbers in full."""
+    text: str = frame.to_csv(index=False)
+    return text

@@ -1,0 +1,1 @@
+"""Pages: each file is run by Streamlit from top to bottom."""

@@ -1,0 +1,29 @@
+"""Training: losses, and the validation error of each task over the steps."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboard import palette, shell, source
+from dashboard.cards import curves as card
+
+job = shell.job_page("Training")
+
+
+@shell.fragment(shell.refresh_s(job))
+def body() -> None:
+    """Draw the losses, then the validation metrics."""
+    frame = card.info(source.curves(job.id))
+    if frame.empty:
+        st.info("No step has been logged yet. The curves start with the training.", icon=":material/hourglass_empty:")
+        return
+    panels = card.panels(frame)
+    losses, errors = [name for name in panels if name == "loss"], [name for name in panels if name.startswith("error.")]
+    rest = [name for name in panels if name not in losses and name not in errors]
+    for title, shown in (("Loss per task", losses), ("Validation error per task", errors), ("Validation metrics", rest)):
+        if shown:
+            st.subheader(title)
+            st.plotly_chart(card.draw(frame, shown), key=title, config=palette.CONFIG)
+
+
+body()
