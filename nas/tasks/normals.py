@@ -1,4 +1,8 @@
-"""Surface normals: one minus the cosine; mean angle. A target of zero length is ignored."""
+"""Surface normals: absolute error of unit vectors; mean angle. A target of zero length is ignored.
+
+The absolute error is the loss of ASTMT (Maninis et al., CVPR 2019). Trained from scratch on NYUv2 it gives smaller mean and
+median angles than one minus the cosine, whose gradient vanishes where the angle is small.
+"""
 
 from __future__ import annotations
 
@@ -75,14 +79,14 @@ class Normals:
     error_unit = "deg"
 
     def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Return the mean of one minus the cosine of the angle."""
+        """Return the mean over pixels of the sum over x, y, z of the absolute error, both vectors of length 1."""
         same_pixels(prediction, target, channels=3)
-        cosine = (_unit(prediction.float()) * _unit(target.float())).sum(dim=1)
-        return masked_mean(1 - cosine, _valid(target))
+        error = (_unit(prediction.float()) - _unit(target.float())).abs().sum(dim=1)
+        return masked_mean(error, _valid(target))
 
     def distill(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Return the mean of one minus the cosine of the angle to the teacher's vector."""
-        return (1 - (_unit(student.float()) * _unit(teacher.detach().float())).sum(dim=1)).mean()
+        """Return the same absolute difference between the student's and the teacher's unit vectors."""
+        return (_unit(student.float()) - _unit(teacher.detach().float())).abs().sum(dim=1).mean()
 
     def meter(self) -> NormalsMeter:
         """Return an empty meter."""
