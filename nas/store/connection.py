@@ -50,9 +50,9 @@ def connect(location: Location, create: bool) -> Engine:
         if location.file is not None:
             _use_wal(engine)
         _migrate(engine, location, create)
-    except (SQLAlchemyError, sqlite3.Error, StoreError) as error:
+    except Exception as error:
         engine.dispose()
-        if isinstance(error, StoreError):
+        if not isinstance(error, SQLAlchemyError | sqlite3.Error):
             raise
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         raise StoreError(f"the store at {location} cannot be opened: {reason}; {FORMS}") from error
