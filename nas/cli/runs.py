@@ -21,20 +21,22 @@ JobFile = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="Job file; nas
 
 def run(ctx: typer.Context, job_file: JobFile, store: StoreOption = None) -> None:
     """Run a job here, with progress, and print its id."""
-    from nas.service import api
     from nas.service.jobfile import load_job
 
     spec = load_job(job_file)
+    from nas.service import api  # a mistake in the file is said without waiting for it
+
     opened_store = opened(ctx, store)
     _drive(opened_store, api.create(opened_store, spec))
 
 
 def submit(ctx: typer.Context, job_file: JobFile, store: StoreOption = None) -> None:
     """Start a job in the background and print its id at once."""
-    from nas.service import api
     from nas.service.jobfile import load_job
 
     spec = load_job(job_file)
+    from nas.service import api  # a mistake in the file is said without waiting for it
+
     job = api.submit(opened(ctx, store), spec)
     typer.echo(f"Started. Next: nas watch {job}", err=True)
     typer.echo(job)

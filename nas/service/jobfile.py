@@ -98,11 +98,11 @@ def _objective(item: Any, position: int, document: Document) -> Any:
 
 def _first(error: ValidationError, document: Document) -> JobFileError:
     """Return the problem that stands first in the file, and say how many more there are."""
-    details = error.errors(include_url=False)
     # A key misspelt is both unknown and missing, and what stands under it may not fit: say that it is unknown.
-    rank = {"unexpected_keyword_argument": 0, "missing": 2}
-    details.sort(key=lambda detail: rank.get(detail["type"], 1))
-    problems = sorted((_problem(detail, document) for detail in details), key=lambda problem: problem[0] or 0)
+    rank = {"unexpected_keyword_argument": 0}
+    details = error.errors(include_url=False)
+    details.sort(key=lambda d: (d["type"] == "missing", document.line(d["loc"][1:]) or 0, rank.get(d["type"], 1)))
+    problems = [_problem(detail, document) for detail in details]
     line, message = problems[0]
     more = len(problems) - 1
     return JobFileError(message + (f" ({more} more problem{'s' if more > 1 else ''} after this)" if more else ""), line)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from nas.core import JobSpec, Metric, Objective, Task, nearest
+from nas.core import JobSpec, Objective, Task, nearest
 from nas.core.objective import COST_METRICS
 from nas.service.yaml_lines import Document
 
@@ -55,9 +55,11 @@ def check_objectives(spec: JobSpec, devices: Sequence[str], tasks: Sequence[Task
 
 def _metrics(names: Sequence[str], devices: Sequence[str], tasks: Sequence[Task] | None) -> dict[str, _Known]:
     """Return every metric that the job can have as an objective."""
+    from nas.tasks import task_kind
+
     known = {f"error.{name}": _Known("min", 0.0) for name in names}
     for task in tasks or ():
-        for metric in _task_metrics(task):
+        for metric in task_kind(task.kind).metrics:
             best = (100.0 if metric.unit == "%" else math.inf) if metric.higher_is_better else 0.0
             known[f"{metric.name}.{task.name}"] = _Known("max" if metric.higher_is_better else "min", best)
     known["delta_m"] = _Known("max", math.inf)
@@ -130,9 +132,3 @@ def _smallest_cost(spec: JobSpec) -> dict[str, float]:
     definition = make_space(spec.space.name, spec.space.options, data.tasks, data.input)
     with torch.device("meta"):  # shapes are enough
         return count_cost(definition.build(definition.space.smallest()), data.input)
-
-
-def _task_metrics(task: Task) -> Sequence[Metric]:
-    from nas import tasks
-
-    return getattr(tasks, "metrics", lambda _: ())(task)

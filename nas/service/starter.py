@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from typing import Any
+
+from nas.core import DataSpec, SearchSpec, TrainingSpec
 
 STARTER = """\
 # A job of nas: one network for several tasks, searched under what it costs on a device.
@@ -15,7 +19,7 @@ name: {name}
 data:
   name: scenes
   # path: my_data.npz            # relative to this file, for data sets that are files
-  # val_fraction: 0.15           # share of the training images that candidates are compared on
+  # val_fraction: {data[val_fraction]}  # share of the training images that candidates are compared on
 
 # What it predicts, all at once. A weight matters with balancing: fixed.
 tasks:
@@ -42,27 +46,27 @@ space:
 training:
   epochs: 10
   batch_size: 32
-  # learning_rate: 0.002         # the peak of the one-cycle schedule
-  # weight_decay: 0.01
-  # subnets: 4                   # per step: the largest, the smallest, the rest random
-  # distillation: 1.0            # weight of the largest subnet's predictions as targets
-  # encoder_distillation: 0.1    # weight of the largest subnet's features as targets
-  # balancing: equal             # or fixed (the tasks' weights), uncertainty (learned)
-  # workers: 1                   # data-parallel processes
-  # device: auto                 # or cpu, cuda
-  # precision: auto              # or fp32, bf16
-  # augment: true
-  # twins: false                 # true also trains a network per task, for delta_m
-  # twin_epochs: null            # null: as many as the supernet
+  # learning_rate: {training[learning_rate]}  # the peak of the one-cycle schedule
+  # weight_decay: {training[weight_decay]}
+  # subnets: {training[subnets]}  # per step: the largest, the smallest, the rest random
+  # distillation: {training[distillation]}  # weight of the largest subnet's predictions as targets
+  # encoder_distillation: {training[encoder_distillation]}  # weight of the largest subnet's features as targets
+  # balancing: {training[balancing]}  # or fixed (the tasks' weights), uncertainty (learned)
+  # workers: {training[workers]}  # data-parallel processes
+  # device: {training[device]}  # or cpu, cuda
+  # precision: {training[precision]}  # or fp32, bf16
+  # augment: {training[augment]}
+  # twins: {training[twins]}  # true also trains a network per task, for delta_m
+  # twin_epochs: {training[twin_epochs]}  # null: as many as the supernet
 
 search:
   sampler: predictor             # or tpe, nsga2, random
   evaluations: 100               # candidates whose accuracy is measured
-  # batch_size: 8
-  # workers: 1                   # evaluation processes
-  # profile_samples: 40          # subnets whose latency is measured for the latency predictor
-  # calibration_images: 256      # for the batch-norm statistics of a candidate
-  # verify: 24                   # most candidates measured again, in full, for the front
+  # batch_size: {search[batch_size]}
+  # workers: {search[workers]}  # evaluation processes
+  # profile_samples: {search[profile_samples]}  # subnets whose latency is measured for the latency predictor
+  # calibration_images: {search[calibration_images]}  # for the batch-norm statistics of a candidate
+  # verify: {search[verify]}  # most candidates measured again, in full, for the front
 
 # executor: ray                  # or local: one process without Ray
 # seed: 0
@@ -76,4 +80,11 @@ def starter(name: str = "my-job") -> str:
         name: Of the job; what cannot be part of a name is dropped.
     """
     plain = "".join(character for character in name if character.isprintable()).strip()[:100]
-    return STARTER.format(name=json.dumps(plain or "my-job", ensure_ascii=False))
+    title = json.dumps(plain or "my-job", ensure_ascii=False)
+    return STARTER.format(name=title, data=_defaults(DataSpec), training=_defaults(TrainingSpec), search=_defaults(SearchSpec))
+
+
+def _defaults(spec: type[Any]) -> dict[str, str]:
+    """Return the default of each field as YAML writes it."""
+    defaults = {field.name: field.default for field in dataclasses.fields(spec)}
+    return {name: value if isinstance(value, str) else json.dumps(value, default=str) for name, value in defaults.items()}

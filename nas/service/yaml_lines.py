@@ -15,7 +15,7 @@ from nas.core import JobFileError, UserError
 
 Path = tuple[str | int, ...]  # keys and list positions from the root: ("objectives", 1, "limit")
 
-MAX_BYTES = 1_000_000  # a job file is a page of text; a data set passed by mistake is not read to its end
+MAX_BYTES = 100_000  # a job file is a page or two of text; a data set passed by mistake is not read to its end
 MAX_INT = 2**63 - 1
 _TAG = "tag:yaml.org,2002:"
 _SCALARS = ("null", "bool", "int", "float", "str")
@@ -61,10 +61,13 @@ class Document:
 
     @contextmanager
     def at(self, path: Path) -> Iterator[None]:
-        """Give a user's mistake that comes to light inside the block the line of `path`."""
+        """Give a user's mistake inside the block a line: that of the key under `path` which it names, else of `path`."""
         try:
             yield
         except UserError as error:
+            value = self.get(path)
+            named = [key for key in value if re.search(rf"\b{re.escape(key)}\b", str(error))] if isinstance(value, dict) else []
+            path = (*path, *named[:1])
             raise self.error(path, f"{dotted(path)}: {error}") from None
 
     def get(self, path: Path) -> Any:
