@@ -54,8 +54,10 @@ def database(server: URL) -> Iterator[str]:
     name = f"nas_test_{secrets.token_hex(6)}"
     with psycopg.connect(_conninfo(server), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
-        yield server.set(database=name).render_as_string(hide_password=False)
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        try:
+            yield server.set(database=name).render_as_string(hide_password=False)
+        finally:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def _conninfo(url: URL) -> str:
