@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ BLOCK_RUNS = 10
 BLOCK_MS = 5.0  # a block of a faster network has more runs
 SLOW_BLOCK_MS = 200.0  # a block of a slower network has fewer runs, at least 3
 MIN_BLOCKS = 3
+FAST_QUANTILE = 0.1  # of the runs of a block: interference only ever adds time
+REFERENCE_SESSIONS = 3
 SPREAD_BOUND = 0.05
 ATTEMPTS = 3
 
@@ -37,7 +40,9 @@ class LatencyMeter:
 
     A measurement alternates blocks of about ten runs of the network and of the reference network. With one thread, what is
     compared is the CPU time of the calling thread, which other processes hardly disturb; with several threads it is the
-    wall time. The ratio of a block is its median over the mean of the medians of the reference's blocks around it.
+    wall time. A block's time is the tenth percentile of its runs, and its ratio is that over the mean of the reference's
+    blocks before and after it. Where the memory of a session lies changes its speed by about a percent: the reference
+    takes turns among three sessions, and a thorough measurement has five of the network.
 
     Args:
         device: Provider and number of threads.
@@ -51,7 +56,8 @@ class LatencyMeter:
     def __init__(self, device: Device, reference_ms: float | None = None) -> None:
         check_device(device)
         self.device = device
-        self._reference = _Runner(reference_model(), device, None)
+        model = reference_model()
+        self._references = itertools.cycle([_Runner(model, device, None) for _ in range(REFERENCE_SESSIONS)])
         self._reference_ms = reference_ms
 
     @property
@@ -62,15 +68,15 @@ class LatencyMeter:
         return self._reference_ms
 
     def calibrate(self, blocks: int = 15) -> float:
-        """Measure the reference network itself: the median over blocks of a block's median, in milliseconds."""
-        self._reference.warm_up()
-        return float(np.median([self._compared(self._reference.block(BLOCK_RUNS)) for _ in range(blocks)]))
+        """Measure the reference network itself: the median over blocks of a block's time, in milliseconds."""
+        self._warm_up_references()
+        return float(np.median([self._reference_block() for _ in range(blocks)]))
 
     def measure(
         self,
         model: bytes | Path,
         inputs: Mapping[str, NDArray[Any]] | None = None,
-        blocks: int = 8,
+        blocks: int = 6,
         sessions: int = 1,
         budget_s: float = 10.0,
     ) -> Latency:
@@ -101,7 +107,7 @@ class LatencyMeter:
 
     def measure_thoroughly(self, model: bytes | Path, inputs: Mapping[str, NDArray[Any]] | None = None) -> Latency:
         """Measure with several fresh sessions, for numbers that are shown and compared."""
-        return self.measure(model, inputs, blocks=8, sessions=5, budget_s=30.0)
+        return self.measure(model, inputs, blocks=5, sessions=5, budget_s=30.0)
 
     def _attempt(
         self,
@@ -141,25 +147,33 @@ class LatencyMeter:
     def _interleave(self, runner: _Runner, blocks: int, deadline: float) -> tuple[list[_Times], FloatArray]:
         """Return the blocks' times and their ratios to the reference network, of shape (blocks,)."""
         runner.warm_up()
-        self._reference.warm_up()
-        one_ms = max(self._compared(runner.block(1)), 1e-3)
+        self._warm_up_references()
+        one_ms = max(self._compared(runner.block(3)), 1e-3)
         runs = int(np.clip(np.ceil(BLOCK_MS / one_ms), BLOCK_RUNS, 200))
         runs = max(3, min(runs, int(SLOW_BLOCK_MS / one_ms)))
-        before = self._compared(self._reference.block(BLOCK_RUNS))
+        before = self._reference_block()
         times: list[_Times] = []
         ratios: list[float] = []
         for index in range(blocks):
             if index >= MIN_BLOCKS and time.perf_counter() > deadline:
                 break
             block = runner.block(runs)
-            after = self._compared(self._reference.block(BLOCK_RUNS))
+            after = self._reference_block()
             times.append(block)
             ratios.append(self._compared(block) / ((before + after) / 2))
             before = after
         return times, np.asarray(ratios)
 
+    def _warm_up_references(self) -> None:
+        for _ in range(REFERENCE_SESSIONS):
+            next(self._references).warm_up()
+
+    def _reference_block(self) -> float:
+        return self._compared(next(self._references).block(BLOCK_RUNS))
+
     def _compared(self, times: _Times) -> float:
-        return float(np.median(times.cpu_ms if self.device.threads == 1 else times.wall_ms))
+        """Return a block's time in milliseconds."""
+        return float(np.quantile(times.cpu_ms if self.device.threads == 1 else times.wall_ms, FAST_QUANTILE))
 
 
 class _Runner:
