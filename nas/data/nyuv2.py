@@ -194,30 +194,41 @@ def read_mat(path: Path, split: Path, classes: Path | None, height: int, segment
         raise DataError(f"reading {path.name} needs the package h5py, which is not installed: run `pip install h5py`") from None
     if segmentation and classes is None:
         raise DataError("segmentation of the official nyuv2 file needs option `classes`, the path of classMapping40.mat")
-    width = height * 4 // 3
-    with h5py.File(path, "r") as file:
-        images, depths, labels = file["images"], file["depths"], file["labels"]  # (n, 3, 640, 480), (n, 640, 480)
-        count, full_width, full_height = depths.shape
-        rows = ((np.arange(height) + 0.5) * full_height / height).astype(int)
-        columns = ((np.arange(width) + 0.5) * full_width / width).astype(int)
-        rgb = np.empty((count, 3, height, width), np.uint8)
-        depth = np.empty((count, height, width), np.float16)
-        seg = np.empty((count, height, width), np.uint16)
-        for i in range(count):
-            rgb[i] = _area_mean(images[i].transpose(0, 2, 1), height, width)
-            depth[i] = depths[i].T[np.ix_(rows, columns)]
-            if segmentation:
-                seg[i] = labels[i].T[np.ix_(rows, columns)]
-    test = _matlab(split, "testNdxs").ravel().astype(int) - 1
-    is_test = np.isin(np.arange(count), test)
+    try:
+        with h5py.File(path, "r") as file:
+            rgb, depth, labels = _resized(file["images"], file["depths"], file["labels"] if segmentation else None, height)
+    except (OSError, KeyError, ValueError) as error:
+        raise DataError(f"{path} is not the official nyu_depth_v2_labeled.mat (images, depths, labels): {error}") from error
     seg40 = None
-    if segmentation and classes is not None:
+    if labels is not None and classes is not None:
         mapping = _matlab(classes, "mapClass").ravel().astype(int)
         table = np.concatenate([[IGNORE_PIXEL], mapping - 1]).astype(np.uint8)  # label 0 is unlabelled
-        seg40 = table[seg]
-    fx, fy, cx, cy = KINECT
-    across, down = width / full_width, height / full_height
-    return Arrays(rgb, depth, seg40, is_test, (fx * across, fy * down, cx * across, cy * down))
+        seg40 = table[labels]
+    is_test = np.isin(np.arange(len(rgb)), _matlab(split, "testNdxs").ravel().astype(int) - 1)
+    scale = height / 480
+    fx, fy, cx, cy = (scale * value for value in KINECT)
+    return Arrays(rgb, depth, seg40, is_test, (fx, fy, cx, cy))
+
+
+def _resized(
+    images: Any, depths: Any, labels: Any | None, height: int
+) -> tuple[NDArray[np.uint8], NDArray[np.float16], NDArray[np.uint16] | None]:
+    """Return small copies of HDF5 arrays, image by image: MATLAB wrote (n, 3, width, height) and (n, width, height)."""
+    count, full_width, full_height = depths.shape
+    width = height * 4 // 3
+    nearest = np.ix_(
+        ((np.arange(height) + 0.5) * full_height / height).astype(int),
+        ((np.arange(width) + 0.5) * full_width / width).astype(int),
+    )
+    rgb = np.empty((count, 3, height, width), np.uint8)
+    depth = np.empty((count, height, width), np.float16)
+    classes = None if labels is None else np.empty((count, height, width), np.uint16)
+    for i in range(count):
+        rgb[i] = _area_mean(images[i].transpose(0, 2, 1), height, width)
+        depth[i] = depths[i].T[nearest]
+        if classes is not None and labels is not None:
+            classes[i] = labels[i].T[nearest]
+    return rgb, depth, classes
 
 
 def _area_mean(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
