@@ -55,7 +55,8 @@ class TrainingSpec:
         learning_rate: Peak of the one-cycle schedule.
         weight_decay: Of AdamW.
         subnets: Subnets per step: the largest, the smallest, the rest random (the sandwich rule).
-        distillation: Weight of the in-place distillation from the largest subnet's predictions.
+        distillation: Share, in [0, 1], of the smaller subnets' loss that comes from the largest one's predictions
+            rather than from the truth (in-place distillation).
         encoder_distillation: Weight of the configuration-invariant distillation of the encoder's features.
         balancing: ``equal``, ``fixed`` (the tasks' weights) or ``uncertainty`` (learned).
         workers: Data-parallel training processes.
@@ -71,7 +72,7 @@ class TrainingSpec:
     learning_rate: float = 2e-3
     weight_decay: float = 1e-2
     subnets: int = 4
-    distillation: float = 1.0
+    distillation: float = 0.5
     encoder_distillation: float = 0.1
     balancing: Literal["equal", "fixed", "uncertainty"] = "equal"
     workers: int = 1

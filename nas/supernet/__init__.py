@@ -1,11 +1,13 @@
 """Weight sharing: a subnet is an ordinary module whose parameters are slices of the supernet."""
 
+from nas.supernet.alone import Alone
 from nas.supernet.definition import Features, MultiTaskNet, Outputs, SpaceDefinition
 from nas.supernet.recalibration import recalibrate
 from nas.supernet.supernet import Supernet
 from nas.supernet.view import Shapes, View, prefix_views
 
 __all__ = [
+    "Alone",
     "Features",
     "MultiTaskNet",
     "Outputs",

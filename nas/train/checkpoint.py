@@ -1,0 +1,71 @@
+"""Checkpoints: named tensors and a few facts in one safetensors file, written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+
+def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:
+    """Write a checkpoint and return the first 16 digits of its SHA-256.
+
+    Args:
+        path: Replaced in one step, so that a reader finds the old file or the new one.
+        tensors: By name; copied to the CPU.
+        facts: JSON-able.
+    """
+    partial = path.with_suffix(".partial")
+    # A tensor may be a channels_last view; safetensors stores plain memory.
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(plain, partial, metadata={"facts": json.dumps(dict(facts), sort_keys=True)})
+    digest = sha256(partial)
+    partial.replace(path)
+    return digest[:16]
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors, on the CPU, and the facts of a checkpoint."""
+    with safe_open(path, framework="pt") as file:
+        facts = json.loads((file.metadata() or {}).get("facts", "{}"))
+        return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118  (no mapping)
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def training_tensors(module: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
+    """Return weights as ``model.NAME`` and the optimizer's state as ``optimizer.NAME.KEY``."""
+    tensors = {f"model.{name}": tensor for name, tensor in module.state_dict().items()}
+    for name, parameter in module.named_parameters():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"optimizer.{name}.{key}"] = torch.as_tensor(value)
+    return tensors
+
+
+def restore_training(module: nn.Module, optimizer: Optimizer | None, tensors: Mapping[str, Tensor]) -> None:
+    """Put back what `training_tensors` returned; without an optimizer, the weights alone."""
+    module.load_state_dict({name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")})
+    if optimizer is None:
+        return
+    for name, parameter in module.named_parameters():
+        prefix = f"optimizer.{name}."
+        state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        # Moments take the memory layout of their parameter: the fused optimizer walks both in storage order.
+        optimizer.state[parameter] = {
+            key: torch.empty_like(parameter, requires_grad=False).copy_(value)
+            if value.shape == parameter.shape and key != "step"
+            else value.to(parameter.device)
+            for key, value in state.items()
+        }
