@@ -32,14 +32,14 @@ def export(
     store: StoreOption = None,
 ) -> None:
     """Export one point of the front as a checked ONNX file and print its path; its model card lies beside it."""
-    from nas.service import api
-
     if arch is not None and (limit or prefer):
         raise UserError(f"a point is picked by its key or by limits and preferences, not both: got --arch {arch}; drop one")
     opened_store = opened(ctx, store)
     record = opened_store.job(job)
     preference = None if prefer is None else parse_preference(prefer, [task.name for task in record.spec.tasks])
     limits = [parse_limit(text) for text in limit or ()]
+    from nas.service import api  # a mistake in the options is said without waiting for it
+
     path = api.export(opened_store, record.id, key=arch, limits=limits, preference=preference, out=out)
     typer.echo(path)
 
@@ -55,15 +55,19 @@ def profile(
     store: StoreOption = None,
 ) -> None:
     """Measure what an architecture costs on a device: MACs, parameters, bytes, latency."""
-    from nas.service import api
-
     if job.endswith((".yaml", ".yml")):
         from nas.service.jobfile import load_job
 
-        cost = api.profile(load_job(Path(job)), arch=arch, device=device)
+        spec = load_job(Path(job))
+        from nas.service import api
+
+        cost = api.profile(spec, arch=arch, device=device)
     else:
         opened_store = opened(ctx, store)
-        cost = api.profile_job(opened_store, opened_store.job(job).id, arch=arch, device=device)
+        record = opened_store.job(job)
+        from nas.service import api
+
+        cost = api.profile_job(opened_store, record.id, arch=arch, device=device)
     show([cost], form)
 
 
@@ -74,7 +78,8 @@ def optuna(
     store: StoreOption = None,
 ) -> None:
     """Write a job's search into an Optuna storage, for other Optuna tools, and print the study's name."""
+    opened_store = opened(ctx, store)
+    record = opened_store.job(job)
     from nas.service import api
 
-    opened_store = opened(ctx, store)
-    typer.echo(api.write_optuna(opened_store, opened_store.job(job).id, storage))
+    typer.echo(api.write_optuna(opened_store, record.id, storage))

@@ -17,8 +17,19 @@ Format = Literal["table", "json", "csv"]
 FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to print it.")]
 
 
-def opened(ctx: typer.Context, store: str | None) -> Store:
-    """Return the store that the command's own ``--store`` names, else the global one's, else the default."""
+def opened(ctx: typer.Context, store: str | None, create: bool = False) -> Store:
+    """Return the store that the command's own ``--store`` names, else the global one's, else the default.
+
+    Args:
+        ctx: Holds the global option.
+        store: The command's own option.
+        create: Whether a store that is not there is made: by commands that put a job into it.
+
+    Raises:
+        StoreError: It cannot be opened, or is absent and not to be made.
+    """
     from nas.store import open_store
 
-    return open_store(store or ctx.obj)
+    result = open_store(store or ctx.obj, create)
+    ctx.call_on_close(result.close)
+    return result

@@ -25,7 +25,7 @@ def dashboard(
     import subprocess
     import sys
 
-    opened(ctx, store)  # a store that cannot be opened is said here, not in the browser
+    opened(ctx, store, create=True)  # a store that cannot be opened is said here, not in the browser
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", port)) == 0:
             raise UserError(f"a port serves one program: {port} is taken; choose another, such as --port {port % 65535 + 1}")

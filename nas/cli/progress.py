@@ -73,6 +73,10 @@ class Observer:
         self._counted: tuple[tuple[int, StageState], ...] | None = None
         self._front = 0
 
+    def state(self) -> JobState:
+        """Return where the job stands."""
+        return self._store.job(self._job).state
+
     def look(self) -> Snapshot:
         """Return the job as it is now."""
         record, stages, now = self._store.job(self._job), self._store.stages(self._job), time.monotonic()
@@ -133,7 +137,10 @@ def _footer(shot: Snapshot) -> str:
 
 
 class Progress:
-    """Shows a job while the block under ``with`` runs, from a thread that reads the store and writes nothing to it."""
+    """Shows a job while the block under ``with`` runs, from a thread that reads the store and writes nothing to it.
+
+    A job that is resumed is shown although it had ended before; `wait` is for jobs that run elsewhere.
+    """
 
     def __init__(self, store: Store, job: str) -> None:
         self._observer = Observer(store, job)
@@ -149,14 +156,14 @@ class Progress:
         self._thread.join()
 
     def wait(self) -> None:
-        """Return when the job has ended."""
-        while self._thread.is_alive():
-            self._thread.join(0.2)
+        """Return when the job has ended, wherever it runs."""
+        while self._thread.is_alive() and self._observer.state() not in ENDED:
+            self._thread.join(POLL_S)
 
     def _show(self) -> None:
-        bars = sys.stderr.isatty()
+        show = _show_bars if sys.stderr.isatty() else _show_lines
         try:
-            _show_bars(self._observer, self._stop) if bars else _show_lines(self._observer, self._stop)
+            show(self._observer, self._stop)
         except NasError as error:  # the job goes on without its picture
             typer.echo(f"progress cannot be shown: {error}", err=True)
 
@@ -170,7 +177,7 @@ def _show_bars(observer: Observer, stop: threading.Event) -> None:
             last = stop.is_set()
             shot = observer.look()
             live.update(render(shot), refresh=True)
-            if last or shot.job.state in ENDED:
+            if last:
                 return
             stop.wait(POLL_S)
 
@@ -188,6 +195,6 @@ def _show_lines(observer: Observer, stop: threading.Event) -> None:
                 typer.echo(plain(stage, shot), err=True)
                 spoken = time.monotonic()
             states[name] = stage.state
-        if last or shot.job.state in ENDED:
+        if last:
             return
         stop.wait(POLL_S)

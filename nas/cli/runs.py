@@ -26,7 +26,7 @@ def run(ctx: typer.Context, job_file: JobFile, store: StoreOption = None) -> Non
     spec = load_job(job_file)
     from nas.service import api  # a mistake in the file is said without waiting for it
 
-    opened_store = opened(ctx, store)
+    opened_store = opened(ctx, store, create=True)
     _drive(opened_store, api.create(opened_store, spec))
 
 
@@ -37,7 +37,7 @@ def submit(ctx: typer.Context, job_file: JobFile, store: StoreOption = None) -> 
     spec = load_job(job_file)
     from nas.service import api  # a mistake in the file is said without waiting for it
 
-    job = api.submit(opened(ctx, store), spec)
+    job = api.submit(opened(ctx, store, create=True), spec)
     typer.echo(f"Started. Next: nas watch {job}", err=True)
     typer.echo(job)
 
@@ -53,10 +53,10 @@ def watch(ctx: typer.Context, job: JobArgument = "latest", store: StoreOption = 
 
 def cancel(ctx: typer.Context, job: JobArgument = "latest", store: StoreOption = None) -> None:
     """Stop a job; what it has done is kept, and nas resume goes on."""
-    from nas.service import api
-
     opened_store = opened(ctx, store)
     record = opened_store.job(job)
+    from nas.service import api
+
     api.cancel(opened_store, record.id)
     typer.echo(f"{record.id} is {opened_store.job(record.id).state}", err=True)
     typer.echo(record.id)
@@ -84,7 +84,7 @@ def demo(ctx: typer.Context, store: StoreOption = None) -> None:
     """Run a small job from end to end on generated scenes: train, search, measure, export."""
     from nas.service import api
 
-    opened_store = opened(ctx, store)
+    opened_store = opened(ctx, store, create=True)
     job = api.create(opened_store, api.demo_spec())
     _drive(opened_store, job, say_id=False)
     record = opened_store.job(job)
