@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
@@ -64,13 +64,13 @@ def _postgresql(location: Location) -> Engine:
     return create_engine(location.url, pool_pre_ping=True, connect_args=patience)
 
 
-def _sqlite(location: Location) -> Engine:
+def _sqlite(location: Location, foreign_keys: Literal["ON", "OFF"] = "ON") -> Engine:
     engine = create_engine(location.url, connect_args={"timeout": BUSY_S})
 
     @event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, _: Any) -> None:
         connection.isolation_level = None  # the driver begins nothing by itself; `begin` below does
-        for pragma in ("foreign_keys=ON", "synchronous=NORMAL"):
+        for pragma in (f"foreign_keys={foreign_keys}", "synchronous=NORMAL"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
@@ -103,14 +103,19 @@ def _migrate(engine: Engine, location: Location, create: bool) -> None:
     with engine.connect() as connection:
         if _revision(connection) == HEAD:
             return
-    with engine.execution_options(begin="IMMEDIATE").begin() as connection:
-        if engine.dialect.name == "postgresql":
-            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-        revision = _revision(connection)
-        if revision is None and not create:
-            raise StoreError(f"there is no store in {location}: it has none of the tables; submit a job first")
-        if revision != HEAD:
-            upgrade(connection, location)
+    # SQLite changes a table by copying it and dropping the old one, which would delete the rows that refer to it.
+    migrator = _sqlite(location, foreign_keys="OFF") if location.file else engine
+    try:
+        with migrator.execution_options(begin="IMMEDIATE").begin() as connection:
+            if migrator.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+            revision = _revision(connection)
+            if revision is None and not create:
+                raise StoreError(f"there is no store in {location}: it has none of the tables; submit a job first")
+            if revision != HEAD:  # another process may have been first
+                upgrade(connection, location)
+    finally:
+        migrator.dispose()
 
 
 def upgrade(connection: Connection, location: Location) -> None:

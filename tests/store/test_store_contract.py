@@ -289,13 +289,13 @@ class TestEvaluations:
 
     def test_ten_thousand_are_fast(self, store: SqlStore, job: str) -> None:
         rows = [replace(MEASURED, arch=number(i), metrics={"error.seg": i / 7}) for i in range(10_000)]
-        start = time.perf_counter()
+        start = time.process_time()
         assert store.add(job, rows) == 10_000
         assert store.add(job, rows[-10:]) == 0
         back = store.evaluations(job)
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
         assert back == rows
-        assert seconds < 10  # about 1 on an idle core; row by row it would be 20 or more
+        assert seconds < 5  # of this process's time: about 1; a transaction for each row would take more than 7
 
 
 class TestCurves:

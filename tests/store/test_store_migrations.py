@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
+from alembic.operations import Operations
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import inspect, text
+from sqlalchemy import Column, Connection, Text, inspect, text
 
 import nas.store
 from nas.core import JobSpec, StoreError
@@ -100,6 +101,28 @@ def test_a_migration_that_fails_leaves_nothing(store_url: str, monkeypatch: pyte
     with pytest.raises(StoreError, match="none of the tables"):
         open_store(store_url, create=False)
     open_store(store_url).close()
+
+
+def test_a_table_that_sqlite_copies_keeps_what_refers_to_it(
+    tmp_path: Path, spec: JobSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = str(tmp_path / "nas.db")
+    store = open_store(url)
+    job = store.create_job(spec)
+    stages = store.stages(job)
+    store.close()
+
+    def copy_jobs(connection: Connection, _: object) -> None:
+        operations = Operations(MigrationContext.configure(connection))
+        with operations.batch_alter_table("jobs", recreate="always") as batch:
+            batch.add_column(Column("comment", Text))
+
+    monkeypatch.setattr("nas.store.connection.HEAD", "0002")
+    monkeypatch.setattr("nas.store.connection.upgrade", copy_jobs)
+    again = open_store(url)
+    assert "comment" in {column["name"] for column in inspect(again.engine).get_columns("jobs")}
+    assert again.stages(job) == stages
+    again.close()
 
 
 def test_it_shares_a_database_with_another_user_of_alembic(store_url: str) -> None:

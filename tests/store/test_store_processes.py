@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,6 +79,7 @@ def test_a_reader_sees_whole_batches_while_two_jobs_write(store: SqlStore, spec:
                 assert count >= seen[i]
                 polls += 0 < count < 25 * BATCH
                 seen[i] = count
+            time.sleep(0.02)
         assert (first.returncode, second.returncode) == (0, 0)
     assert polls > 0
     for job in jobs:
