@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
 
+import pytest
 from cli_place import Place
 
 from nas.core import JobState, Stage
@@ -16,10 +19,9 @@ from nas.core import JobState, Stage
 NAS = [sys.executable, "-c", "from nas.cli.app import main; main()"]
 
 
-def test_json_goes_through_a_pipe(place: Place) -> None:
-    result = subprocess.run(
-        [*NAS, "pareto", "--format", "json"], capture_output=True, env={**os.environ, "NAS_STORE": place.url}, timeout=60
-    )
+def test_json_goes_through_a_pipe(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NAS_STORE", place.url)
+    result = subprocess.run([*NAS, "pareto", "--format", "json"], capture_output=True, timeout=60)
     assert (result.returncode, result.stderr) == (0, b"")
     assert [point["key"] for point in json.loads(result.stdout)] == [arch.key for arch in place.archs[:3]]
 
@@ -46,3 +48,34 @@ def test_an_interrupt_ends_the_watching_and_not_the_job(place: Place) -> None:
     assert (process.returncode, output) == (130, "")
     assert "Traceback" not in errors
     assert place.store.job(job).state is JobState.RUNNING
+
+
+def test_the_dashboard_serves_until_interrupted(place: Place) -> None:
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    command = [*NAS, "dashboard", "--port", str(port), "--no-browser", "--store", place.url]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            until = time.monotonic() + 60
+            while not answers(f"http://localhost:{port}/_stcore/health"):
+                assert process.poll() is None
+                assert time.monotonic() < until
+                time.sleep(0.1)
+            again = subprocess.run(command, capture_output=True, text=True, timeout=60)
+            assert (again.returncode, again.stderr.partition(";")[0]) == (
+                2,
+                f"error: a port serves one program: {port} is taken",
+            )
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
