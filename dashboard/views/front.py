@@ -71,13 +71,21 @@ def limit(each: Objective, values: pd.Series[float]) -> Objective:
         f"{units.label(each.metric)} {'≤' if minimised else '≥'}",
         range(STEPS + 1),
         first,
-        format_func=lambda step: units.number(each.metric, at(step)),
+        format_func=lambda step: units.number(
+            each.metric, each.limit if step == first and each.limit is not None else at(step)
+        ),
         key=f"limit.{each.metric}",
         help=units.kind(each.metric).meaning or None,
     )
     if step == first:
         return each  # not moved: the job's own limit holds, to the last digit
     return replace(each, limit=None if step == loosest else at(step))
+
+
+def loosest(own: Objective, now: Objective) -> Objective:
+    """Return the looser of the job's limit and the slider's: a tighter slider does not change how errors are scaled."""
+    loosened = own.limit is not None and (now.limit is None or own.violation(now.limit) > 0)
+    return now if loosened else own
 
 
 def limits(frame: pd.DataFrame) -> list[Objective]:
@@ -164,7 +172,7 @@ def body() -> None:
         why_none = "All preferences are zero: give at least one task some weight, and a network is recommended here."
     else:
         try:
-            points = pareto_front(verified, [replace(each, limit=None) for each in objectives])
+            points = pareto_front(verified, [loosest(each, now) for each, now in zip(objectives, limited, strict=True)])
             recommended = recommend(points, [each for each in limited if each.limit is not None], weights, cost).arch.key
         except ObjectiveError as error:
             why_none = f"{str(error)[:1].upper()}{str(error)[1:]}. Loosen a limit below the chart."
