@@ -42,7 +42,7 @@ class NormalsMeter(Meter):
         # atan2 of sine and cosine; the arc cosine loses half the digits near zero. Lengths cancel.
         sine = torch.linalg.cross(prediction, truth, dim=1).norm(dim=1)
         angle = torch.rad2deg(torch.atan2(sine, (prediction * truth).sum(dim=1))).double()
-        angle = torch.where(prediction.abs().amax(dim=1) > 0, angle, 90.0)  # no direction at all is no better than chance
+        angle = torch.where((prediction == 0).all(dim=1), 90.0, angle)  # no direction at all is no better than chance
         bins = 180 * BINS_PER_DEGREE
         cell = torch.where(valid, (angle * BINS_PER_DEGREE).long().clamp(0, bins - 1), bins)
         return {

@@ -134,6 +134,9 @@ def test_scenes_hold_every_class_and_colour_does_not_give_it_away() -> None:
 
 
 def test_rendering_is_quick() -> None:
-    start = time.thread_time()
-    render(120, 64, np.random.default_rng(0))
-    assert time.thread_time() - start < 2.0  # a tenth of the default data: 0.35 s on an idle core
+    def seconds() -> float:
+        start = time.thread_time()
+        render(120, 64, np.random.default_rng(0))  # a tenth of the default data
+        return time.thread_time() - start
+
+    assert any(seconds() < 0.9 for _ in range(6))  # 0.35 on an idle core; the least of several, since cores are shared

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from nas.core import DataError, DataSpec, TaskSpec
 from nas.data import IGNORE_IMAGE, batches, data_options, known_tasks, load_data
@@ -16,6 +17,7 @@ from nas.data.digits import LOOPS
 from nas.data.loading import SOURCES
 from nas.data.normals import normals_from_depth
 from nas.data.nyuv2 import TO13
+from nas.data.scenes import render
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "vision"
 needs_nyuv2 = pytest.mark.skipif(not (SHARED / "nyuv2_96x128.npz").exists(), reason="no real NYUv2 beside the checkout")
@@ -245,14 +247,17 @@ def test_normals_of_a_plane_equal_its_closed_form() -> None:
 
 
 def test_normals_from_a_rendered_depth_map_equal_the_rendered_normals() -> None:
-    from nas.data.scenes import render
-
     split = render(4, 128, np.random.default_rng(1))
-    derived = normals_from_depth(split.targets["depth"][:, 0].numpy(), (128.0, 128.0, 63.5, 63.5)).astype(float)
-    cosine = (derived * split.targets["normals"].numpy()).sum(axis=1).clip(-1, 1)
-    angle = np.rad2deg(np.arccos(cosine))[:, 8:-8, 8:-8]  # the filters reflect at the border
-    assert np.median(angle) < 1.5
-    assert (angle < 5).mean() > 0.75  # the rest is smoothed across edges
+    truth = split.targets["normals"].numpy().astype(np.float32)
+    derived = normals_from_depth(split.targets["depth"][:, 0].numpy(), (128.0, 128.0, 63.5, 63.5)).astype(np.float32)
+    # Where all pixels within the filters' reach lie on one plane; elsewhere the filters smooth across an edge.
+    reach = (1, 1, 19, 19)
+    flat = (ndimage.maximum_filter(truth, reach) - ndimage.minimum_filter(truth, reach) < 0.01).all(axis=1)
+    flat[:, :8], flat[:, -8:], flat[:, :, :8], flat[:, :, -8:] = False, False, False, False  # they reflect at the border
+    angle = np.rad2deg(np.arccos((derived * truth).sum(axis=1).clip(-1, 1)))
+    assert flat.mean() > 0.2
+    assert np.median(angle[flat]) < 1
+    assert np.percentile(angle[flat], 99) < 5
 
 
 def test_the_official_file_says_what_it_needs(folder: Path) -> None:
