@@ -27,7 +27,8 @@ grid_sampler_2d pixel_shuffle pixel_unshuffle channel_shuffle constant_pad_nd re
 replication_pad1d replication_pad2d im2col col2im
 cat stack split_with_sizes unsafe_split unsafe_split_with_sizes _unsafe_view _reshape_copy repeat roll flip index
 index_select gather scatter scatter_add index_put index_put_ masked_fill_ embedding _embedding_bag tril triu copy_
-_to_copy fill_ zero_ empty empty_like empty_strided new_empty new_empty_strided zeros zeros_like ones ones_like full
+_to_copy fill_ zero_ bernoulli_
+uniform_ normal_ empty empty_like empty_strided new_empty new_empty_strided zeros zeros_like ones ones_like full
 full_like new_zeros new_ones new_full arange linspace scalar_tensor lift_fresh lift_fresh_copy one_hot
 """
 FREE = frozenset(_FREE_NAMES.split())

@@ -11,7 +11,7 @@ SEED = 20240229
 def reference_model() -> bytes:
     """Return a small convolutional network as serialised ONNX, the same bytes for the same version of ONNX.
 
-    Dense, depthwise and pointwise convolutions with rectifiers and one resampling, MACS multiply-accumulates for an input
+    Dense, depthwise and pointwise convolutions with rectifiers and one resampling, 85 M multiply-accumulates for an input
     of shape (1, 3, 128, 192): a mix of compute-bound and memory-bound work like that of the networks it is compared to.
     """
     from onnx import TensorProto, helper, numpy_helper

@@ -71,7 +71,6 @@ class Ridge:
     def from_state(cls, state: Mapping[str, Any]) -> Ridge:
         """Return the predictor whose state this is."""
         restored = cls()
-        restored._state = {
-            name: np.array(values, dtype=int if name == "kept" else np.float64) for name, values in state.items()
-        }
+        restored._kept = np.array(state["kept"], dtype=np.int64)
+        restored._state = {name: np.array(values, dtype=np.float64) for name, values in state.items() if name != "kept"}
         return restored

@@ -1,0 +1,121 @@
+"""Latency under ONNX Runtime, real sessions on this machine; bounds are wide because other work may run beside."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from hw_profiles.devices import load_device
+from hw_profiles.reference import reference_model
+from hw_profiles.timing import LatencyMeter
+from nas.core import DeviceError, Latency
+
+
+def stack(layers: int, width: int = 32, kind: int = TensorProto.FLOAT) -> bytes:
+    """Return `layers` equal convolutions, so that time grows in proportion."""
+    rng = np.random.default_rng(0)
+    nodes, weights, source = [], [], "x"
+    for index in range(layers):
+        weight = rng.standard_normal((width, width, 3, 3)).astype(np.float32) / math.sqrt(9 * width)
+        weights.append(numpy_helper.from_array(weight, f"w{index}"))
+        nodes.append(helper.make_node("Conv", [source, f"w{index}"], [f"y{index}"], pads=[1, 1, 1, 1]))
+        source = f"y{index}"
+    graph = helper.make_graph(
+        nodes,
+        "stack",
+        [helper.make_tensor_value_info("x", kind, ["batch", width, 32, 32])],
+        [helper.make_tensor_value_info(source, kind, None)],
+        weights,
+    )
+    return bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString())
+
+
+@pytest.fixture(scope="module")
+def meter() -> LatencyMeter:
+    return LatencyMeter(load_device("local"))
+
+
+def test_the_reference_is_a_valid_model_and_always_the_same() -> None:
+    assert reference_model() == reference_model()
+    onnx.checker.check_model(onnx.load_from_string(reference_model()), full_check=True)
+
+
+def test_the_reference_has_a_ratio_of_one_to_itself(meter: LatencyMeter) -> None:
+    latency = meter.measure(reference_model())
+    assert latency.ratio == pytest.approx(1.0, abs=0.1)
+    assert latency.ms == pytest.approx(latency.ratio * meter.reference_ms)
+    assert 0.0 <= latency.spread < 0.3
+    assert latency.wall_p10_ms <= latency.wall_p50_ms <= latency.wall_p95_ms
+    assert latency.cpu_p50_ms <= latency.wall_p50_ms * 1.05  # one thread cannot work more than there is time
+    assert latency.runs >= 60
+
+
+def test_three_times_the_work_takes_three_times_the_time(meter: LatencyMeter) -> None:
+    short, long = meter.measure(stack(4)), meter.measure(stack(12))
+    assert long.ms / short.ms == pytest.approx(3.0, rel=0.2)
+
+
+def test_measuring_again_gives_the_same(meter: LatencyMeter) -> None:
+    model = stack(6)
+    first, second = (meter.measure(model, blocks=4, sessions=3).ms for _ in range(2))
+    assert second == pytest.approx(first, rel=0.12)
+
+
+def test_a_given_reference_latency_sets_the_scale() -> None:
+    meter = LatencyMeter(load_device("local"), reference_ms=100.0)
+    latency = meter.measure(reference_model(), blocks=3)
+    assert latency.ms == pytest.approx(100.0 * latency.ratio)
+
+
+def test_two_threads_compare_wall_time() -> None:
+    latency = LatencyMeter(load_device("local-2t")).measure(stack(6), blocks=3)
+    assert latency.ms > 0
+    assert latency.runs >= 30
+
+
+def test_files_and_given_inputs(meter: LatencyMeter, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(stack(2))
+    one = meter.measure(path, blocks=4)
+    eight = meter.measure(path, {"x": np.zeros((8, 32, 32, 32), np.float32)}, blocks=4)
+    assert eight.ms > 4 * one.ms
+
+
+def test_a_short_budget_still_gives_three_blocks(meter: LatencyMeter) -> None:
+    latency = meter.measure(stack(4), blocks=50, budget_s=0.0)
+    blocks_of_ten_at_least = 3 * 10
+    assert blocks_of_ten_at_least <= latency.runs < 50 * 10
+
+
+def test_what_stays_noisy_is_measured_again_and_flagged(meter: LatencyMeter, monkeypatch: pytest.MonkeyPatch) -> None:
+    spreads = []
+    attempt = meter._attempt
+
+    def recorded(*args: object) -> Latency:
+        latency = attempt(*args)
+        spreads.append(latency.spread)
+        return latency
+
+    monkeypatch.setattr(meter, "_attempt", recorded)
+    monkeypatch.setattr("hw_profiles.timing.SPREAD_BOUND", -1.0)  # nothing is this quiet
+    latency = meter.measure(stack(2), blocks=3)
+    assert latency.noisy
+    assert len(spreads) == 3
+    assert latency.spread == min(spreads)
+
+
+def test_what_cannot_run_is_an_error_of_the_user(meter: LatencyMeter, tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match="loads and runs"):
+        meter.measure(b"not a model")
+    with pytest.raises(DeviceError, match=r"absent\.onnx"):
+        meter.measure(tmp_path / "absent.onnx")
+    with pytest.raises(DeviceError, match="loads and runs"):
+        meter.measure(stack(1), {"x": np.zeros((1, 3, 32, 32), np.float32)})
+    with pytest.raises(DeviceError, match="provider"):
+        LatencyMeter(dataclasses.replace(load_device("local"), provider="NoSuchProvider"))

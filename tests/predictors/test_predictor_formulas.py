@@ -1,0 +1,283 @@
+"""Formulas against closed forms and second implementations, and predictors on recorded searches and latencies."""
+
+from __future__ import annotations
+
+import ast
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from nas.core import DataError, FloatArray
+from predictors import GaussianProcess, LogGaussianProcess, Ridge
+from predictors.features import cost_features
+from predictors.gaussian_process import NOISES, _choose_noise
+from predictors.quality import held_out, quality
+from predictors.ridge import PENALTIES
+
+RECORDED = Path(__file__).parents[3] / "shared" / "data" / "nas"
+
+
+def data(rows: int, width: int, noise: float, seed: int = 0) -> tuple[FloatArray, FloatArray]:
+    rng = np.random.default_rng(seed)
+    features = rng.standard_normal((rows, width))
+    return features, features @ rng.standard_normal(width) + noise * rng.standard_normal(rows)
+
+
+def test_ridge_s_penalty_is_the_best_of_leaving_each_row_out() -> None:
+    features, targets = data(14, 6, 1.0)
+    scaled = (features - features.mean(0)) / features.std(0)
+
+    def left_out(penalty: float) -> float:
+        errors = []
+        for row in range(14):
+            rest = np.arange(14) != row
+            # The mean is fitted without a penalty.
+            design = np.hstack([np.ones((13, 1)), scaled[rest]])
+            weights = np.linalg.solve(design.T @ design + np.diag([0.0] + [penalty] * 6), design.T @ targets[rest])
+            errors.append(targets[row] - np.r_[1.0, scaled[row]] @ weights)
+        return float(np.mean(np.square(errors)))
+
+    by_hand = {penalty: left_out(penalty) for penalty in PENALTIES}
+    best = min(by_hand, key=by_hand.__getitem__)
+    model = Ridge()
+    model.fit(features, targets)
+    _, residual_std, _, penalty = model.state()["scalars"]
+    assert penalty == pytest.approx(best)
+    assert residual_std == pytest.approx(np.sqrt(by_hand[best]), rel=1e-6)
+
+
+def test_ridge_equals_the_normal_equations() -> None:
+    features, targets = data(30, 5, 0.5)
+    model = Ridge()
+    model.fit(features, targets)
+    penalty = model.state()["scalars"][3]
+    mean, std = features.mean(0), features.std(0)
+    scaled = (features - mean) / std
+    inverse = np.linalg.inv(scaled.T @ scaled + penalty * np.eye(5))
+    weights = inverse @ scaled.T @ (targets - targets.mean())
+    new = data(7, 5, 0.0, seed=1)[0]
+    rows = (new - mean) / std
+    predicted, spread = model.predict(new)
+    np.testing.assert_allclose(predicted, rows @ weights + targets.mean())
+    leverage = np.einsum("ij,jk,ik->i", rows, inverse, rows)
+    np.testing.assert_allclose(spread, model.state()["scalars"][1] * np.sqrt(1 + 1 / 30 + leverage))
+
+
+def test_the_gaussian_process_equals_its_definition() -> None:
+    features, targets = data(25, 4, 0.3)
+    targets = targets + np.sin(3 * features[:, 0])
+    model = GaussianProcess()
+    model.fit(features, targets)
+    state = model.state()
+    new = data(9, 4, 0.0, seed=1)[0]
+
+    def kernel(a: FloatArray, b: FloatArray) -> float:
+        share, length = state["rbf_share"], state["length"]
+        return float(1.0 + (1 - share) * (a @ b) + share * np.exp(-((a - b) @ (a - b)) / 4 / length**2))
+
+    weigh = np.array(state["relevance"]) / features.std(0)
+    rows, others = (features - features.mean(0)) * weigh, (new - features.mean(0)) * weigh
+    covariance = np.array([[kernel(a, b) for b in rows] for a in rows]) + state["noise"] * np.eye(25)
+    cross = np.array([[kernel(a, b) for b in rows] for a in others])
+    prior = np.array([kernel(a, a) for a in others])
+    inverse = np.linalg.inv(covariance)
+    standard = (targets - targets.mean()) / targets.std()
+    variance = state["signal"] * (prior - np.einsum("ij,jk,ik->i", cross, inverse, cross) + state["noise"])
+    mean, std = model.predict(new)
+    np.testing.assert_allclose(mean, cross @ inverse @ standard * targets.std() + targets.mean(), rtol=1e-7)
+    np.testing.assert_allclose(std, np.sqrt(variance) * targets.std(), rtol=1e-6)
+
+
+def test_the_noise_is_chosen_by_the_density_of_left_out_rows() -> None:
+    features, targets = data(12, 3, 0.5)
+    targets = (targets - targets.mean()) / targets.std()
+    kernel = 1.0 + features @ features.T
+
+    def left_out(noise: float) -> tuple[float, float]:
+        """Minus the log density of each row given the others, with the signal's variance that fits the residuals best."""
+        residuals, variances = np.empty(12), np.empty(12)
+        for row in range(12):
+            rest = np.arange(12) != row
+            inverse = np.linalg.inv(kernel[np.ix_(rest, rest)] + noise * np.eye(11))
+            residuals[row] = targets[row] - kernel[row, rest] @ inverse @ targets[rest]
+            variances[row] = kernel[row, row] + noise - kernel[row, rest] @ inverse @ kernel[rest, row]
+        signal = float((residuals**2 / variances).mean())
+        return -float(stats.norm.logpdf(residuals, scale=np.sqrt(signal * variances)).sum()), signal
+
+    losses = {float(noise): left_out(float(noise)) for noise in NOISES}
+    best = min(losses, key=lambda noise: losses[noise][0])
+    choice = _choose_noise(kernel, targets)
+    assert choice.noise == pytest.approx(best)
+    assert choice.signal == pytest.approx(losses[best][1], rel=1e-6)
+    np.testing.assert_allclose(choice.weights, np.linalg.solve(kernel + best * np.eye(12), targets), rtol=1e-6)
+
+
+def test_the_gaussian_process_knows_less_far_away() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.uniform(-1, 1, (40, 1))
+    model = GaussianProcess()
+    model.fit(features, np.sin(4 * features[:, 0]))
+    _, std = model.predict(np.array([[0.0], [5.0]]))
+    assert std[1] > 5 * std[0]
+
+
+def test_the_gaussian_process_finds_what_matters_among_much_that_does_not() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((60, 40))
+    targets = np.sin(features[:, 0]) + features[:, 1]
+    model = GaussianProcess()
+    model.fit(features, targets)
+    relevance = np.array(model.state()["relevance"])
+    assert set(np.argsort(relevance)[-2:]) == {0, 1}
+
+
+def test_the_logarithm_s_predictions_are_those_of_a_log_normal() -> None:
+    features, logs = data(30, 3, 0.2)
+    logs = 0.2 * logs
+    inner, outer = GaussianProcess(), LogGaussianProcess()
+    inner.fit(features, logs)
+    outer.fit(features, np.exp(logs))
+    mean, std = inner.predict(features[:5])
+    median, spread = outer.predict(features[:5])
+    frozen = stats.lognorm(s=std, scale=np.exp(mean))
+    np.testing.assert_allclose(median, frozen.median(), rtol=1e-7)
+    np.testing.assert_allclose(spread, frozen.std(), rtol=1e-6)
+
+
+def test_the_logarithm_refuses_what_is_not_positive() -> None:
+    with pytest.raises(DataError, match="1 of 3 are not"):
+        LogGaussianProcess().fit(np.eye(3), np.array([1.0, 0.0, 2.0]))
+
+
+def test_quality_by_hand() -> None:
+    truth, mean, std = np.array([1.0, 2.0, 4.0, 10.0]), np.array([1.05, 1.9, 5.0, 8.0]), np.array([0.1, 0.01, 1.0, 1.0])
+    result = quality(truth, mean, std)
+    assert result["mape"] == pytest.approx((0.05 + 0.05 + 0.25 + 0.2) / 4)
+    assert result["within_10"] == 0.5
+    assert result["kendall_tau"] == result["spearman"] == 1.0
+    assert result["coverage_90"] == 0.5
+    reverse = quality(truth, -mean, std)
+    assert reverse["kendall_tau"] == -1.0
+
+
+def test_kendall_s_tau_counts_pairs() -> None:
+    rng = np.random.default_rng(0)
+    truth, mean = rng.random(20), rng.random(20)
+    signs = [np.sign((truth[i] - truth[j]) * (mean[i] - mean[j])) for i in range(20) for j in range(i)]
+    assert quality(truth, mean, np.ones(20))["kendall_tau"] == pytest.approx(np.mean(signs))
+
+
+def test_quality_of_a_constant_has_no_rank_correlation() -> None:
+    result = quality(np.array([1.0, 2.0]), np.array([1.0, 1.0]), np.ones(2))
+    assert result["kendall_tau"] == result["spearman"] == 0.0
+
+
+class Memory:
+    """Knows the targets of the rows it was fitted to and no other."""
+
+    def fit(self, features: FloatArray, targets: FloatArray) -> None:
+        self.known = dict(zip(features[:, 0].tolist(), targets.tolist(), strict=True))
+
+    def predict(self, features: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return np.array([self.known.get(key, -1.0) for key in features[:, 0].tolist()]), np.ones(len(features))
+
+    def state(self) -> dict[str, float]:
+        return {}
+
+
+def test_held_out_rows_are_held_out() -> None:
+    features = np.arange(11.0)[:, None]
+    result, truth, predicted = held_out(Memory, features, 1.0 + features[:, 0], np.random.default_rng(0))
+    np.testing.assert_array_equal(truth, 1.0 + features[:, 0])
+    np.testing.assert_array_equal(predicted, -1.0)
+    assert result["within_10"] == 0.0
+
+
+def test_held_out_needs_three_rows() -> None:
+    with pytest.raises(DataError, match="at least 3 rows"):
+        held_out(Ridge, np.eye(2), np.ones(2), np.random.default_rng(0))
+    result, _, _ = held_out(Ridge, np.eye(3), np.arange(3.0), np.random.default_rng(0))
+    assert set(result) == {"mape", "within_10", "kendall_tau", "spearman", "coverage_90"}
+
+
+def test_cost_features_hold_one_hots_counts_and_the_number_of_choices() -> None:
+    encoded = np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
+    features = cost_features(encoded, {"params": np.array([10.0, 20.0]), "macs": np.array([1.0, np.e])})
+    expected = [[1, 0, 1, 2, 0, 1, np.log(10), 10], [0, 1, 0, 1, 1, np.e, np.log(20), 20]]
+    np.testing.assert_allclose(features, expected)
+    with pytest.raises(DataError, match="macs"):
+        cost_features(encoded, {"macs": np.array([1.0, 0.0])})
+
+
+def test_a_thousand_rows_fit_in_two_seconds() -> None:
+    features, targets = data(1000, 100, 0.1)
+    model = GaussianProcess()
+    start = time.thread_time()
+    model.fit(features, targets)
+    assert time.thread_time() - start < 2.0
+
+
+def ofa_one_hots(config: dict[str, list[int]]) -> list[float]:
+    """Return depth-masked one-hots of a once-for-all MobileNetV3 subnet, without its resolution."""
+    row = []
+    for stage in range(5):
+        depth = config["d"][stage]
+        row += [float(depth == option) for option in (2, 3, 4)]
+        for block in range(4 * stage, 4 * stage + 4):
+            active = block < 4 * stage + depth
+            row += [float(active and config["ks"][block] == option) for option in (3, 5, 7)]
+            row += [float(active and config["e"][block] == option) for option in (3, 4, 6)]
+    return row
+
+
+@pytest.mark.skipif(not (RECORDED / "dynas_ofa_mbv3_imagenet.parquet").exists(), reason="needs ../shared")
+@pytest.mark.parametrize(("rows", "at_least"), [(50, 0.860), (100, 0.903), (200, 0.935)])
+def test_rank_correlation_on_recorded_imagenet_accuracies(rows: int, at_least: float) -> None:
+    import pandas as pd
+
+    # The bounds are those of the ridge or support vector regression on masked one-hots of the recorded searches.
+    table = pd.read_parquet(RECORDED / "dynas_ofa_mbv3_imagenet.parquet")
+    features = np.array([ofa_one_hots(ast.literal_eval(text)) for text in table["Sub-network"]])
+    features, first = np.unique(features, axis=0, return_index=True)
+    targets = table["Top-1 Acc (%)"].to_numpy(float)[first]
+    taus = []
+    for seed in range(600 // rows):
+        order = np.random.default_rng(seed).permutation(len(targets))
+        model = GaussianProcess()
+        model.fit(features[order[:rows]], targets[order[:rows]])
+        taus.append(quality(targets[order[rows:]], *model.predict(features[order[rows:]]))["kendall_tau"])
+    assert np.mean(taus) >= at_least
+
+
+def ofa_macs(config: dict[str, list[int]], resolution: int) -> float:
+    """Return multiply-accumulates of the inverted residual blocks, close enough to grow like the whole network."""
+    size, total = resolution / 2, 0.0
+    for stage, (inputs, outputs, stride) in enumerate([(16, 24, 2), (24, 40, 2), (40, 80, 2), (80, 112, 1), (112, 160, 2)]):
+        for block in range(config["d"][stage]):
+            middle = (outputs if block else inputs) * config["e"][4 * stage + block]
+            total += (outputs if block else inputs) * middle * size**2
+            size /= 1 if block else stride
+            total += middle * (config["ks"][4 * stage + block] ** 2 + outputs) * size**2
+    return total
+
+
+@pytest.mark.skipif(not (RECORDED / "ofa_mbv3_latency_help.parquet").exists(), reason="needs ../shared")
+@pytest.mark.parametrize(("device", "within_10"), [("titan_rtx_64_ms", 0.97), ("v100_64_ms", 0.97), ("v100_1_ms", 0.80)])
+def test_recorded_latencies_from_a_hundred_rows(device: str, within_10: float) -> None:
+    import pandas as pd
+
+    table = pd.read_parquet(RECORDED / "ofa_mbv3_latency_help.parquet")
+    configs = [json.loads(text) for text in table["arch_json"]]
+    resolutions = sorted({config["r"] for config in configs})
+    encoded = np.array([ofa_one_hots(c) + [float(c["r"] == r) for r in resolutions] for c in configs])
+    macs = np.array([ofa_macs(config, config["r"]) for config in configs])
+    features, targets = cost_features(encoded, {"macs": macs}), table[device].to_numpy(float)
+    order = np.random.default_rng(0).permutation(len(targets))
+    model = LogGaussianProcess()
+    model.fit(features[order[:100]], targets[order[:100]])
+    result = quality(targets[order[100:]], *model.predict(features[order[100:]]))
+    assert result["within_10"] >= within_10
