@@ -9,10 +9,15 @@ RECOMMENDED = "#D55E00"  # vermilion
 PICKED = "#009E73"  # green
 FAINT = "#8A94A0"  # grey that is read on light and on dark
 GRID = "rgba(128,138,150,0.18)"
+GRID_3D = "rgb(176,182,189)"  # WebGL draws no translucent lines
 SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A94A0")
 SCALE = [[0.0, "#46327E"], [0.33, "#2D708E"], [0.66, "#29AF7F"], [1.0, "#A8DB34"]]  # the middle of viridis
 
-CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"], "scrollZoom": False}
+CONFIG = {
+    "displaylogo": False,
+    "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
+    "scrollZoom": False,
+}
 
 
 def series(index: int) -> str:
@@ -40,6 +45,7 @@ def style(figure: go.Figure, height: int, legend: bool = True) -> go.Figure:
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         hovermode="closest",
+        modebar={"orientation": "v", "bgcolor": "rgba(0,0,0,0)", "color": FAINT, "activecolor": MEASURED},
     )
     figure.update_xaxes(gridcolor=GRID, zeroline=False, ticks="outside", tickcolor=GRID, title_standoff=12, automargin=True)
     figure.update_yaxes(gridcolor=GRID, zeroline=False, ticks="outside", tickcolor=GRID, title_standoff=12, automargin=True)

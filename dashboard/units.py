@@ -36,6 +36,8 @@ KINDS = {
     "rel": Kind("Relative error", "", "3", False, "Mean absolute error over true depth"),
     "mean_deg": Kind("Mean angle", "°", "1", False, "Mean angle between predicted and true normals"),
     "median_deg": Kind("Median angle", "°", "1", False, "Median angle between predicted and true normals"),
+    "within_11": Kind("Within 11.25°", "%", "1", True, "Share of pixels whose normal is off by less than 11.25°"),
+    "delta1": Kind("δ < 1.25", "%", "1", True, "Share of pixels whose depth is within a factor of 1.25 of the truth"),
     "delta_m": Kind("Δm", "%", "1", True, "Mean relative gain over each task trained alone; higher is better"),
     "macs": Kind("MACs", "", "si", False, "Multiply-accumulates for one input"),
     "params": Kind("Parameters", "", "si", False, "Number of parameters"),

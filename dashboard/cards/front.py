@@ -95,6 +95,7 @@ def draw(frame: pd.DataFrame, view: View, limits: Sequence[Objective] = ()) -> g
             _scatter(figure, points, view, title, _marker(points, view, group, size, opacity, scale))
     _rings(figure, shown, view)
     palette.style(figure, height=560)
+    figure.update_layout(uirevision="|".join(view.axes))  # a live update keeps the reader's zoom and camera
     if view.z is None:
         for update, metric in ((figure.update_xaxes, view.x), (figure.update_yaxes, view.y)):
             tick, suffix = units.tick_format(metric)
@@ -107,8 +108,9 @@ def draw(frame: pd.DataFrame, view: View, limits: Sequence[Objective] = ()) -> g
                 "title": {"text": units.axis_title(metric)},
                 "tickformat": tick,
                 "ticksuffix": suffix,
-                "gridcolor": palette.GRID,
-                "backgroundcolor": "rgba(0,0,0,0)",
+                "gridcolor": palette.GRID_3D,
+                "linecolor": palette.GRID_3D,
+                "showbackground": False,
                 "showspikes": False,
             }
         figure.update_layout(scene={**axes, "camera": {"eye": {"x": 1.5, "y": 1.5, "z": 0.9}}, "aspectmode": "cube"})
@@ -201,7 +203,8 @@ def _rings(figure: go.Figure, frame: pd.DataFrame, view: View) -> None:
         if view.z is not None:
             figure.add_trace(go.Scatter3d(**common, z=row[view.z].to_list(), marker={**symbol, "size": size - 8}))
             continue
-        figure.add_trace(go.Scatter(**common, marker={**symbol, "size": size, "line": {"width": 2.6}}))
+        marker = {**symbol, "size": size, "line": {"width": 2.6}}
+        figure.add_trace(go.Scatter(**common, marker=marker, showlegend=name == "Recommended"))
         figure.add_annotation(
             x=x[0],
             y=y[0],

@@ -44,7 +44,7 @@ def outputs(key: str) -> None:
     samples = source.artifacts(job.id, "sample", key)
     with st.container(key="samples"):
         for sample in samples:
-            st.image(str(sample.path), width="stretch", caption=str(sample.info.get("caption", "")) or None)
+            st.image(str(sample.path), width="content", caption=str(sample.info.get("caption", "")) or None)
     if not samples:
         st.info("No sample was drawn of this network: samples are drawn of verified networks.", icon=":material/image:")
 

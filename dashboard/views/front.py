@@ -50,7 +50,7 @@ def choose(names: list[str]) -> card.View:
 def preferences(tasks: list[str]) -> dict[str, float]:
     """Draw a slider per task and return weights that sum to one; empty where all are zero."""
     st.html('<div class="nas-card-title">What matters</div>')
-    given = {task: st.slider(task, 0.0, 1.0, 0.5, 0.05, key=f"prefer.{task}") for task in tasks}
+    given = {task: st.slider(task, 0.0, 1.0, 0.5, 0.05, key=f"prefer.{task}", bind="query-params") for task in tasks}
     total = sum(given.values())
     return {task: weight / total for task, weight in given.items()} if total else {}
 

@@ -94,7 +94,7 @@ def sample(path: Path, seed: int) -> None:
         image = np.stack([60 + 140 * ball + y / 3, 70 + 80 * ball + x / 4, 110 - 40 * ball + y / 2], axis=-1)
         truth = np.stack([200 * (ball > 0), 80 + x / 2, 150 - y * (ball > 0)], axis=-1)
         tiles.append(np.concatenate([image, truth, np.roll(truth, 2, axis=1)], axis=1))
-    Image.fromarray(np.clip(np.concatenate(tiles), 0, 255).astype(np.uint8)).save(path)
+    Image.fromarray(np.clip(np.concatenate(tiles), 0, 255).astype(np.uint8)).resize((936, 702)).save(path)
 
 
 def fill(url: str) -> str:
@@ -200,6 +200,19 @@ def begin(url: str) -> str:
     store.progress(job, Stage.PROFILE, 12, 40, "subnets")
     store.add_curve(job, [CurvePoint("loss.seg", step, 2.0 / step) for step in range(1, 20)])
     store.heartbeat(job)
+    store.close()
+    return job
+
+
+def search(url: str) -> str:
+    """Store a job in the middle of its search, and return its id: five candidates, nothing verified."""
+    store, rng = open_store(url), np.random.default_rng(3)
+    job = begin(url)
+    rows = [
+        Evaluation(arch, metrics(arch), Source.PREDICTED, "search", split="val")
+        for arch in (SPACE.sample(rng) for _ in range(5))
+    ]
+    store.add(job, rows)
     store.close()
     return job
 

@@ -194,6 +194,19 @@ def test_a_running_job_says_not_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert f"<code>{job}</code>" in seen
 
 
+def test_candidates_are_shown_before_any_is_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = str(tmp_path / "nas.db")
+    job = synthetic_job.search(store)
+    app = visit(store, monkeypatch, "front", job=job)
+    assert "Networks are verified after the search" in said(app)
+    assert [trace.name for trace in charts(app)[0].data] == ["Candidates, latency predicted"]
+    app.switch_page("views/candidate.py").run()
+    assert not app.exception
+    assert "Candidate, predicted on the val split. Only verified networks stand on the front." in said(app)
+    assert "No sample was drawn of this network" in said(app)
+    assert "Run the command to write the ONNX file" in said(app)
+
+
 def test_a_failed_job_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = str(tmp_path / "nas.db")
     job = synthetic_job.fail(store)
