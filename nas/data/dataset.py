@@ -132,6 +132,11 @@ class MultiTaskData:
             if len(split) == 0:
                 raise DataError(f"a data set has images to train and to test on: {self.name}.{label} is empty")
 
+    def to(self, device: torch.device | str) -> MultiTaskData:
+        """Return the data with every split on `device`."""
+        splits = (self.train.to(device), self.val.to(device), self.test.to(device))
+        return MultiTaskData(self.name, self.tasks, self.input, *splits)
+
     def task(self, name: str) -> Task:
         """Return the task called `name`.
 

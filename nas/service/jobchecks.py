@@ -23,7 +23,7 @@ _RANGES: dict[Place, tuple[float, float]] = {
     ("training", "learning_rate"): (_TINY, 100),
     ("training", "weight_decay"): (0, 100),
     ("training", "subnets"): (1, 64),
-    ("training", "distillation"): (0, 1e6),
+    ("training", "distillation"): (0, 1),
     ("training", "encoder_distillation"): (0, 1e6),
     ("training", "workers"): (1, 1024),
     ("training", "twin_epochs"): (1, 100_000),

@@ -85,9 +85,7 @@ class Trainer:
         self.supernet.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self.balancer = make_balancer(spec.balancing, definition.tasks).to(device)
         self.model = nn.ModuleDict({"supernet": self.supernet, "balancer": self.balancer})
-        self.data = MultiTaskData(
-            data.name, data.tasks, data.input, data.train.to(device), data.val.to(device), data.test.to(device)
-        )
+        self.data = data.to(device)
         self._share = shard(self.data.train, rank, world, even=True)
         self._batch_size = min(max(1, spec.batch_size // world), len(self._share))
         self.steps_per_epoch = max(1, len(self._share) // self._batch_size)

@@ -1,0 +1,184 @@
+"""What is asked of jobs: make, run, submit, cancel, export, profile. The command line and notebooks call these."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from nas.core import (
+    ArchConfig,
+    JobId,
+    JobSpec,
+    JobState,
+    NotFoundError,
+    Objective,
+    UserError,
+    front,
+    nearest,
+    recommend,
+)
+from nas.search import to_optuna
+from nas.service.driver import is_alive, run
+from nas.service.exporting import export_arch
+from nas.service.jobfile import read_job
+from nas.service.stages.search import SEARCH
+from nas.service.stages.verify import VERIFY
+from nas.service.workers import ProfileWorker, job_data, job_definition
+from nas.store import SqlStore
+from nas.supernet import SpaceDefinition
+
+__all__ = [
+    "cancel",
+    "create",
+    "demo_spec",
+    "export",
+    "profile",
+    "profile_job",
+    "resume_in_background",
+    "run",
+    "submit",
+    "write_optuna",
+]
+
+
+def create(store: SqlStore, spec: JobSpec) -> JobId:
+    """Store a job to be run and return its id."""
+    return store.create_job(spec)
+
+
+def submit(store: SqlStore, spec: JobSpec) -> JobId:
+    """Store a job, start its driver in the background, and return its id."""
+    job = create(store, spec)
+    resume_in_background(store, job)
+    return job
+
+
+def resume_in_background(store: SqlStore, job: JobId) -> None:
+    """Start a driver that outlives this process; what it prints is in ``driver.log`` in the job's folder."""
+    with (store.folder(job) / "driver.log").open("ab") as output:
+        subprocess.Popen(
+            [sys.executable, "-m", "nas.service.driver", job],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env={**os.environ, "NAS_STORE": store.url},  # not an argument: a URL may hold a password
+        )
+
+
+def cancel(store: SqlStore, job: JobId) -> None:
+    """Ask a job's driver to stop, or mark the job as cancelled where it has none.
+
+    Raises:
+        UserError: The job has ended.
+    """
+    record = store.job(job)
+    if record.state in (JobState.DONE, JobState.CANCELLED):
+        raise UserError(f"a job that runs or waits can be cancelled: {job} is {record.state}")
+    process = (record.owner or "").rpartition(":")[2]
+    driven = record.state in (JobState.RUNNING, JobState.CANCELLING) and process.isdigit() and is_alive(int(process))
+    store.set_state(job, JobState.CANCELLING if driven else JobState.CANCELLED)
+
+
+def export(
+    store: SqlStore,
+    job: JobId,
+    *,
+    key: str | None,
+    limits: Sequence[Objective],
+    preference: Mapping[str, float] | None,
+    out: Path | None,
+) -> Path:
+    """Export one verified point as a checked ONNX file, with its card beside it, and return the file's path.
+
+    Args:
+        store: Holds the job.
+        job: Its id.
+        key: Key, or its start, of a verified architecture; None picks from the front.
+        limits: Bounds the pick keeps.
+        preference: Task to weight; None means all alike.
+        out: A file ending in ``.onnx``, or a folder; None means the job's folder.
+
+    Raises:
+        UserError: Nothing was verified, no point fits, or the key is not known.
+        ExportError: A check failed; no file is left.
+    """
+    spec = store.job(job).spec
+    rows = [row for row in store.evaluations(job, VERIFY) if not row.failure]
+    if not rows:
+        raise UserError(f"an export needs a verified front: job {job} is {store.job(job).state}; let it finish first")
+    if key is not None:
+        found = [row for row in rows if row.arch.key.startswith(key)]
+        if len(found) != 1:
+            what = "is no verified architecture" if not found else "fits several"
+            raise NotFoundError(f"{key!r} {what} of job {job}; {nearest(key, [row.arch.key for row in rows])}")
+        chosen = found[0]
+    else:
+        weights = preference or {task.name: 1 / len(spec.tasks) for task in spec.tasks}
+        cost = f"latency_ms@{spec.devices[0]}"
+        chosen = recommend(front(rows, spec.objectives), limits, weights, cost)
+    return export_arch(store, job, chosen, out)
+
+
+def profile(spec: JobSpec, arch: str = "largest", device: str | None = None) -> dict[str, Any]:
+    """Measure what an architecture of a job that was not run costs: ``largest``, ``smallest`` or canonical JSON.
+
+    Raises:
+        NotFoundError: `arch` is none of them.
+        DeviceError: There is no such device.
+    """
+    return _profile(spec, arch, device, {})
+
+
+def profile_job(store: SqlStore, job: JobId, arch: str = "largest", device: str | None = None) -> dict[str, Any]:
+    """Measure what an architecture that a job knows costs: ``largest``, ``smallest`` or a key.
+
+    Raises:
+        NotFoundError: `arch` is none of them.
+        DeviceError: There is no such device.
+    """
+    known = {row.arch.key: row.arch for row in store.evaluations(job)} | {row.arch.key: row.arch for row in store.profiles(job)}
+    return _profile(store.job(job).spec, arch, device, known)
+
+
+def write_optuna(store: SqlStore, job: JobId, storage_url: str) -> str:
+    """Write a job's search into an Optuna storage and return the study's name."""
+    spec = store.job(job).spec
+    space = job_definition(spec, job_data(spec)).space
+    return to_optuna(space, spec.objectives, store.evaluations(job, SEARCH), storage_url, f"{spec.name}-{job}")
+
+
+def demo_spec() -> JobSpec:
+    """Return the job that ``nas demo`` runs."""
+    return read_job(resources.files("nas.cli").joinpath("templates/demo.yaml").read_text(encoding="utf-8"))
+
+
+def _profile(spec: JobSpec, arch: str, device: str | None, known: Mapping[str, ArchConfig]) -> dict[str, Any]:
+    definition = job_definition(spec, job_data(spec))
+    picked = _find(definition, arch, known)
+    name = device or spec.devices[0]
+    worker = ProfileWorker(spec, name)
+    worker.use_reference(worker.calibrate()[1])
+    latency, counted = worker.profile(picked)
+    return {
+        "key": picked.key,
+        **counted,
+        f"latency_ms@{name}": latency.ms,
+        "wall_p50_ms": latency.wall_p50_ms,
+        "wall_p95_ms": latency.wall_p95_ms,
+        "spread": latency.spread,
+        "noisy": latency.noisy,
+    }
+
+
+def _find(definition: SpaceDefinition, arch: str, known: Mapping[str, ArchConfig]) -> ArchConfig:
+    named = {"largest": definition.space.largest(), "smallest": definition.space.smallest(), **known}
+    found = [value for key, value in named.items() if key.startswith(arch)]
+    if len(found) != 1:
+        raise NotFoundError(f"an architecture is largest, smallest or a known key: {arch!r} is none; {nearest(arch, named)}")
+    return found[0]

@@ -1,0 +1,67 @@
+"""Everything in this process, one call after the other: for debugging, notebooks, and machines without Ray."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from nas.service.executors.executor import Report, Row
+
+
+class LocalWorker:
+    """An object of this process.
+
+    Args:
+        kind: Its class.
+        args: Of the constructor, which runs at the first call.
+    """
+
+    def __init__(self, kind: type, args: tuple[Any, ...]) -> None:
+        self._make = functools.partial(kind, *args)
+        self._object: Any = None
+
+    def call(self, method: str, *args: Any) -> Future[Any]:
+        """Run the method now and return its result as a finished future."""
+        future: Future[Any] = Future()
+        try:
+            if self._object is None:
+                self._object = self._make()
+            future.set_result(getattr(self._object, method)(*args))
+        except Exception as error:  # the caller meets it where it asks for the result
+            future.set_exception(error)
+        return future
+
+    def stop(self) -> None:
+        """Forget the object."""
+        self._object = None
+
+
+class LocalExecutor:
+    """See `Executor`."""
+
+    concurrent = False
+
+    def __init__(self) -> None:
+        self.cores = os.cpu_count() or 1
+
+    def worker(self, kind: type, *args: Any, cpus: float = 1, gpus: float = 0, resource: str | None = None) -> LocalWorker:
+        """See `Executor`; resources are whatever this machine has."""
+        return LocalWorker(kind, args)
+
+    def trials(
+        self,
+        train: Callable[[Row, Report], None],
+        configs: Sequence[Mapping[str, Any]],
+        on_report: Report,
+        cpus: float = 1,
+        gpus: float = 0,
+    ) -> None:
+        """See `Executor`; the runs follow each other."""
+        for config in configs:
+            train(dict(config), lambda row, name=config["name"]: on_report({**row, "name": name}))  # type: ignore[misc]
+
+    def close(self) -> None:
+        """Nothing to end."""

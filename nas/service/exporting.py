@@ -1,0 +1,103 @@
+"""A verified point of a job as a checked file: the weights it was verified with, its own accuracy and latency."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from hw_profiles.devices import fingerprint, load_device
+from hw_profiles.timing import LatencyMeter
+from nas.core import Artifact, Evaluation, ExportError, JobId, Store
+from nas.data import batches
+from nas.export import CardFacts, export_model, run_over
+from nas.service.workers import job_data, job_evaluator
+from nas.tasks import evaluation_metrics, task_kind
+from nas.train.checkpoint import sha256
+
+ERROR_TOLERANCE = 0.005  # relative, of each task's error: the file against what was verified
+LATENCY_TOLERANCE = 0.10  # relative
+LATENCY_ATTEMPTS = 3
+
+
+def export_arch(store: Store, job: JobId, row: Evaluation, out: Path | None) -> Path:
+    """Write the ONNX file of a verified evaluation and its card; record them; return the file's path.
+
+    Args:
+        store: Holds the job.
+        job: Its id.
+        row: What was verified.
+        out: A file ending in ``.onnx``, or a folder; None means ``exports`` in the job's folder.
+
+    Raises:
+        ExportError: The file differs from torch, or its accuracy or latency from what was verified. No file is left.
+    """
+    spec, folder = store.job(job).spec, store.folder(job)
+    data = job_data(spec)
+    evaluator = job_evaluator(spec, folder, data)
+    module = evaluator.module(row.arch).cpu()
+    device = load_device(spec.devices[0])
+    here = fingerprint(device)
+    meter = LatencyMeter(device)
+    meter = LatencyMeter(device, store.reference_ms(device.name, here.key, meter.calibrate()))
+    metric = f"latency_ms@{device.name}"
+
+    def measure(path: Path) -> Mapping[str, float]:
+        """Return the file's own metrics, once they are those that were verified."""
+        meters = {task.name: task_kind(task.kind).meter() for task in data.tasks}
+
+        def update(outputs: dict[str, torch.Tensor], targets: Mapping[str, torch.Tensor]) -> None:
+            for name, task_meter in meters.items():
+                task_meter.update(outputs[name], targets[name])
+
+        run_over(path, batches(data.test, data.tasks, 64, None), update, threads=torch.get_num_threads())
+        measured: dict[str, float] = {}
+        for task in data.tasks:
+            measured |= evaluation_metrics(task, meters[task.name])
+        for task in data.tasks:
+            _near(f"error.{task.name}", measured[f"error.{task.name}"], row.metrics[f"error.{task.name}"], ERROR_TOLERANCE)
+        if row.device is not None and here.key in row.device.split(","):
+            for attempt in range(LATENCY_ATTEMPTS):
+                measured[metric] = meter.measure_thoroughly(path).ms
+                try:
+                    _near(metric, measured[metric], row.metrics[metric], LATENCY_TOLERANCE)
+                    break
+                except ExportError:
+                    if attempt == LATENCY_ATTEMPTS - 1:
+                        raise
+        return measured
+
+    units = {m.name: m.unit for task in data.tasks for m in task_kind(task.kind).metrics}
+    facts = CardFacts(
+        job=job,
+        space=spec.space.name,
+        arch=row.arch,
+        input=data.input,
+        tasks=data.tasks,
+        metrics=row.metrics,
+        units=units,
+        data=data.name,
+        split=row.split,
+        device=device.name,
+        fingerprint=here,
+        checkpoint=row.checkpoint,
+        seed=row.seed,
+    )
+    name, target = row.arch.key, folder / "exports"
+    if out is not None:
+        name, target = (out.stem, out.parent) if out.suffix == ".onnx" else (name, out)
+    samples = [next(batches(data.test, data.tasks, 4, None))[0]]
+    made = export_model(module, facts, target.resolve(), name, samples, measure)
+    store.add_artifact(job, Artifact("onnx", made.onnx, sha256(made.onnx), row.arch.key))
+    store.add_artifact(job, Artifact("card", made.json, sha256(made.json), row.arch.key))
+    store.add_artifact(job, Artifact("card", made.markdown, sha256(made.markdown), row.arch.key))
+    return made.onnx
+
+
+def _near(metric: str, measured: float, promised: float, tolerance: float) -> None:
+    if abs(measured - promised) > tolerance * max(abs(promised), 1e-9):
+        raise ExportError(
+            f"an exported file keeps what was verified within {tolerance:.1%}: its {metric} is {measured:.5g}, and "
+            f"{promised:.5g} was verified; if the machine was busy, try again"
+        )

@@ -1,0 +1,93 @@
+"""Items given to workers one at a time each; a worker that dies is replaced and its item given out again."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from typing import Any
+
+from nas.core import ArchConfig, CancelledError, NasError, WorkerError
+from nas.service.executors import Worker
+
+ATTEMPTS = 4
+PATIENCE_S = 1.0  # between a worker's death and its successor; a lost node takes Ray seconds to notice
+
+
+class Pool:
+    """Workers of one kind, made when they are needed.
+
+    Args:
+        make: Returns a new worker, ready for calls.
+        size: Workers at a time.
+        check: Called often; raises `CancelledError` where the job is cancelled.
+    """
+
+    def __init__(self, make: Callable[[], Worker], size: int, check: Callable[[], None]) -> None:
+        self._make, self._size, self._check = make, max(1, size), check
+        self._idle: list[Worker] = []
+
+    def run(self, method: str, items: Iterable[ArchConfig], *args: Any) -> Iterator[tuple[ArchConfig, Any]]:
+        """Yield each item with what ``worker.method(item, *args)`` returned, as results come.
+
+        Args:
+            method: Of the workers.
+            items: What to work on.
+            args: Given to every call.
+
+        Yields:
+            The item and its result. Where the method itself raised (not the worker's death), the result is the exception,
+            so that one bad candidate does not end a search.
+
+        Raises:
+            WorkerError: Workers died on one item several times.
+            CancelledError: The job was cancelled.
+        """
+        waiting = deque((item, 1) for item in items)
+        running: dict[Future[Any], tuple[Worker, ArchConfig, int]] = {}
+        try:
+            while waiting or running:
+                self._check()
+                while waiting and len(running) < self._size:
+                    item, attempt = waiting.popleft()
+                    worker = self._idle.pop() if self._idle else self._make()
+                    running[worker.call(method, item, *args)] = (worker, item, attempt)
+                done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
+                for future in done:
+                    worker, item, attempt = running.pop(future)
+                    error = future.exception()
+                    if isinstance(error, WorkerError):
+                        worker.stop()
+                        if attempt == ATTEMPTS:
+                            raise error
+                        time.sleep(PATIENCE_S)
+                        waiting.appendleft((item, attempt + 1))
+                        continue
+                    self._idle.append(worker)
+                    if isinstance(error, CancelledError) or (error is not None and not isinstance(error, Exception)):
+                        raise error
+                    yield item, future.result() if error is None else error
+        finally:
+            for worker, _, _ in running.values():
+                worker.stop()
+
+    def close(self) -> None:
+        """End the workers."""
+        for worker in self._idle:
+            worker.stop()
+        self._idle.clear()
+
+
+def result_of(future: Future[Any], check: Callable[[], None]) -> Any:
+    """Return a future's result, looking now and then whether the job was cancelled."""
+    while not future.done():
+        check()
+        wait([future], timeout=0.5)
+    return future.result()
+
+
+def reason(error: Exception) -> str:
+    """Return why a candidate failed, in one line for the store."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    return line if isinstance(error, NasError) else f"{type(error).__name__}: {line}"

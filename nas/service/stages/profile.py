@@ -1,0 +1,79 @@
+"""Measure what a sample of subnets costs on each device. Needs architectures only, so it runs while the supernet trains."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hw_profiles.devices import load_device
+from nas.core import ArchConfig, Fingerprint, Profile, SearchSpace, Stage
+from nas.service.context import JobContext
+from nas.service.executors import Worker
+from nas.service.pool import Pool, result_of
+from nas.service.workers import ProfileWorker
+
+STRATA_OVERSAMPLING = 50
+
+
+def profile(context: JobContext) -> None:
+    """Measure every sampled subnet that no former run has measured."""
+    store, job, spec = context.store, context.job, context.spec
+    total = spec.search.profile_samples * len(spec.devices)
+    for name in spec.devices:
+        device = load_device(name)
+        archs = stratified_sample(context, spec.search.profile_samples)
+        have = {row.arch.key for row in store.profiles(job) if row.device == device.name}
+        left = [arch for arch in archs if arch.key not in have]
+        if not left:
+            continue
+        store.progress(job, Stage.PROFILE, len(store.profiles(job)), total, "subnets", f"calibrating {device.name}")
+        fingerprint, meter = reference(context, name)
+        pool = Pool(lambda name=name, meter=meter: profiler(context, name, meter), 1, context.check)  # type: ignore[misc]
+        try:
+            for arch, result in pool.run("profile", left):
+                if isinstance(result, Exception):
+                    raise result
+                latency, counted = result
+                store.add_profiles(job, [Profile(arch, device.name, fingerprint, latency, counted)])
+                note = f"{latency.ms:.2f} ms on {device.name}" + (" (noisy)" if latency.noisy else "")
+                store.progress(job, Stage.PROFILE, len(store.profiles(job)), total, "subnets", note)
+        finally:
+            pool.close()
+    rows = store.profiles(job)
+    store.finish(job, Stage.PROFILE, {"subnets": len(rows), "noisy": sum(row.latency.noisy for row in rows)})
+
+
+def reference(context: JobContext, device: str) -> tuple[Fingerprint, float]:
+    """Return a device's fingerprint and its reference network's milliseconds, the first ever measured there."""
+    worker = context.executor.worker(ProfileWorker, context.spec, device, cpus=0, resource=load_device(device).resource)
+    try:
+        fingerprint, measured = result_of(worker.call("calibrate"), context.check)
+    finally:
+        worker.stop()
+    return fingerprint, context.store.reference_ms(load_device(device).name, fingerprint.key, measured)
+
+
+def profiler(context: JobContext, device: str, reference_ms: float) -> Worker:
+    """Return a worker that measures on a device. It takes no core: its share of one is small, and training has the rest."""
+    worker = context.executor.worker(ProfileWorker, context.spec, device, cpus=0, resource=load_device(device).resource)
+    worker.call("use_reference", reference_ms)
+    return worker
+
+
+def stratified_sample(context: JobContext, count: int) -> list[ArchConfig]:
+    """Return distinct subnets spread evenly over the range of MACs, the smallest and the largest among them."""
+    definition = context.definition
+    space: SearchSpace = definition.space
+    rng = np.random.default_rng([context.spec.seed, 2])
+    drawn = {arch.key: arch for arch in (space.sample(rng) for _ in range(STRATA_OVERSAMPLING * count))}
+    drawn |= {arch.key: arch for arch in (space.smallest(), space.largest())}
+    archs = list(drawn.values())
+    order = np.argsort(definition.macs(archs), kind="stable")
+    if len(archs) <= count:
+        return [archs[i] for i in order]
+    costs = np.log(definition.macs(archs))[order]
+    targets = np.linspace(costs[0], costs[-1], count)
+    chosen = dict.fromkeys([0, len(archs) - 1])
+    for target in targets:
+        free = [i for i in np.argsort(np.abs(costs - target), kind="stable")[: len(chosen) + 1] if i not in chosen]
+        chosen[int(free[0])] = None
+    return [archs[order[i]] for i in sorted(chosen)][:count]

@@ -1,0 +1,93 @@
+"""Train the supernet on one or several processes."""
+
+from __future__ import annotations
+
+import uuid
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from pathlib import Path
+from typing import Any
+
+from nas.core import Artifact, CurvePoint, Stage, WorkerError
+from nas.service.context import JobContext
+from nas.service.executors import Worker
+from nas.service.pool import ATTEMPTS
+from nas.service.workers import CHECKPOINT, TrainWorker
+from nas.train.checkpoint import sha256
+from nas.train.compute import choose_compute
+from nas.train.trainer import EpochReport
+
+
+def train(context: JobContext) -> None:
+    """Train every epoch that is left. Where a process dies, all of them start again from the last checkpoint."""
+    store, job, epochs = context.store, context.job, context.spec.training.epochs
+    store.progress(job, Stage.TRAIN, 0, epochs, "epochs", "loading the data")
+    failures, last = 0, -1
+    while True:
+        try:
+            report = _train_until_done(context)
+            break
+        except (WorkerError, RuntimeError) as error:  # gloo and NCCL raise a RuntimeError when a peer is gone
+            context.check()
+            progressed = store.stages(job)[Stage.TRAIN].done
+            failures = 1 if progressed > last else failures + 1
+            last = progressed
+            store.log(
+                job,
+                f"a training process failed ({str(error).splitlines()[0][:200]}); going on from the last checkpoint",
+                "warning",
+            )
+            if failures == ATTEMPTS:
+                raise
+    path = context.folder / CHECKPOINT
+    digest = sha256(path)
+    store.add_artifact(job, Artifact("checkpoint", path, digest))
+    store.finish(job, Stage.TRAIN, {"checkpoint": digest[:16], "steps": report.step if report else None})
+
+
+def _train_until_done(context: JobContext) -> EpochReport | None:
+    store, job, spec = context.store, context.job, context.spec
+    world = spec.training.workers if context.executor.concurrent else 1
+    gpus = 1.0 if choose_compute(spec.training).device.type == "cuda" else 0.0
+    cores = context.executor.cores
+    # One core is left to the profiler where there are enough; two threads that wait for one core are slower than one.
+    threads = max(1, (cores - 1 if context.executor.concurrent else cores) // world)
+    meeting = _meeting(context.folder) if world > 1 else None
+    workers: list[Worker] = [
+        context.executor.worker(
+            TrainWorker, spec, context.folder, rank, world, meeting, threads, cpus=min(threads, cores / world), gpus=gpus
+        )
+        for rank in range(world)
+    ]
+    report: EpochReport | None = None
+    try:
+        done: int = _all(workers, "epoch", context)[0]
+        store.progress(job, Stage.TRAIN, done, spec.training.epochs, "epochs", "training")
+        while done < spec.training.epochs:
+            report = _all(workers, "run_epoch", context)[0]
+            done = report.epoch
+            store.add_curve(job, [CurvePoint(name, report.step, value) for name, value in report.curves.items()])
+            losses = ", ".join(f"{n.removeprefix('loss.')} {v:.3f}" for n, v in report.curves.items() if n.startswith("loss."))
+            store.progress(job, Stage.TRAIN, done, report.epochs, "epochs", f"loss: {losses}")
+        return report
+    finally:
+        for worker in workers:
+            worker.stop()
+        if meeting:
+            meeting.unlink(missing_ok=True)
+
+
+def _all(workers: list[Worker], method: str, context: JobContext) -> list[Any]:
+    """Call every worker; where one fails, do not wait for those that wait for it."""
+    futures = [worker.call(method) for worker in workers]
+    pending: set[Future[Any]] = set(futures)
+    while pending:
+        context.check()
+        done, pending = wait(pending, timeout=0.5, return_when=FIRST_EXCEPTION)
+        for future in done:
+            future.result()
+    return [future.result() for future in futures]
+
+
+def _meeting(folder: Path) -> Path:
+    """Return a file name that no former, killed group has used."""
+    return folder / f"meeting-{uuid.uuid4().hex[:8]}"

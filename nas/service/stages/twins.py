@@ -1,0 +1,40 @@
+"""Train each task alone, as the zero of Δm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nas.core import CurvePoint, Stage
+from nas.service.context import JobContext
+from nas.service.workers import train_twin
+from nas.train.compute import choose_compute
+
+
+def twins(context: JobContext) -> None:
+    """Train the twins; each goes on from its own checkpoint."""
+    store, job, spec = context.store, context.job, context.spec
+    names = [task.name for task in spec.tasks]
+    epochs = spec.training.twin_epochs or spec.training.epochs
+    done = dict.fromkeys(names, 0)
+    metrics: dict[str, dict[str, float]] = {"val": {}, "test": {}}
+    gpu = choose_compute(spec.training).device.type == "cuda"
+
+    def on_report(row: dict[str, Any]) -> None:
+        name = row["name"]
+        done[name] = row["epoch"]
+        store.add_curve(job, [CurvePoint(f"twin.{name}.{curve}", row["step"], value) for curve, value in row["curves"].items()])
+        for split, values in row.get("metrics", {}).items():
+            metrics[split] |= values
+        store.progress(job, Stage.TWINS, sum(done.values()), epochs * len(names), "epochs", f"{name} alone")
+        context.check()
+
+    store.progress(job, Stage.TWINS, 0, epochs * len(names), "epochs", "starting")
+    configs = [
+        {"name": name, "task": name, "spec": spec, "folder": str(context.folder / "twins" / name), "threads": 1}
+        for name in names
+    ]
+    if not context.executor.concurrent:
+        for config in configs:
+            config["threads"] = context.executor.cores
+    context.executor.trials(train_twin, configs, on_report, cpus=1, gpus=1.0 / len(names) if gpu else 0.0)
+    store.finish(job, Stage.TWINS, metrics)

@@ -1,0 +1,114 @@
+"""Measure the candidates of the front again, in full: recalibrated batch norm, the test split, real latency."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from hw_profiles.devices import load_device
+from nas.core import ArchConfig, Artifact, Evaluation, Objective, Stage, UserError, front, pareto_mask, to_minimise
+from nas.core.evaluation import Source
+from nas.search.improvement import greedy_hypervolume
+from nas.service.context import JobContext
+from nas.service.pool import Pool, reason
+from nas.service.stages.profile import profiler, reference
+from nas.service.stages.search import SEARCH, evaluator, with_delta_m
+
+VERIFY = "verify"
+
+
+def verify(context: JobContext) -> None:
+    """Verify what the search found best, up to the job's number, and what a former run has not verified yet."""
+    store, job, spec = context.store, context.job, context.spec
+    chosen = best_candidates(store.evaluations(job, SEARCH), spec.objectives, spec.search.verify, spec.seed)
+    have = {row.arch.key for row in store.evaluations(job, VERIFY)}
+    left = [arch for arch in chosen if arch.key not in have]
+    count, total = len(chosen) - len(left), len(chosen)
+    store.progress(job, Stage.VERIFY, count, total, "candidates", "starting")
+    checkpoint = store.stages(job)[Stage.TRAIN].result.get("checkpoint")
+    meters = {name: reference(context, name) for name in spec.devices} if left else {}
+    timers = {name: Pool(lambda n=name, ms=ms: profiler(context, n, ms), 1, context.check) for name, (_, ms) in meters.items()}  # type: ignore[misc]
+    fingerprints = ",".join(fingerprint.key for fingerprint, _ in meters.values())
+    pool = Pool(lambda: evaluator(context), spec.search.workers, context.check)
+    try:
+        # Accuracy first and latency after it, candidate by candidate: nothing else runs while a latency is measured.
+        for arch in left:
+            ((_, result),) = pool.run("verify", [arch])
+            if isinstance(result, Exception):
+                row = Evaluation(arch, {}, Source.MEASURED, VERIFY, "test", None, checkpoint, spec.seed, failure=reason(result))
+            else:
+                metrics, model, picture = result
+                latencies, spreads = {}, {}
+                for name, timer in timers.items():
+                    ((_, latency),) = timer.run("measure", [model])
+                    if isinstance(latency, Exception):
+                        raise latency
+                    metric = f"latency_ms@{load_device(name).name}"
+                    latencies[metric], spreads[metric] = latency.ms, latency.spread * latency.ms
+                metrics = with_delta_m(context, dict(metrics), "test") | latencies
+                row = Evaluation(
+                    arch, metrics, Source.MEASURED, VERIFY, "test", fingerprints, checkpoint, spec.seed, std=spreads
+                )
+                _keep_picture(context, arch, picture)
+            store.add(job, [row])
+            count += 1
+            store.progress(job, Stage.VERIFY, count, total, "candidates", row.failure or f"{arch.key} measured")
+    finally:
+        pool.close()
+        for timer in timers.values():
+            timer.close()
+    points = front(store.evaluations(job, VERIFY), spec.objectives)
+    if not points:
+        raise UserError(_why_empty(store.evaluations(job, VERIFY), spec.objectives))
+    store.finish(job, Stage.VERIFY, {"candidates": total, "front": len(points)})
+
+
+def best_candidates(rows: list[Evaluation], objectives: tuple[Objective, ...], count: int, seed: int) -> list[ArchConfig]:
+    """Return at most `count` architectures to verify: those that meet the limits and together cover the front best.
+
+    Later fronts fill up what the first leaves open; candidates beyond a limit come last, the nearest first.
+    """
+    rows = [row for row in rows if not row.failure]
+    values = to_minimise(objectives, [row.metrics for row in rows])
+    complete = np.flatnonzero(~np.isnan(values).any(axis=1))
+    rows, values = [rows[i] for i in complete], values[complete]
+    if not rows:
+        return []
+    limits = np.array([np.inf if o.limit is None else o.sign * o.limit for o in objectives])
+    beyond = np.maximum(0, (values - limits) / np.maximum(np.abs(np.where(np.isfinite(limits), limits, 1)), 1e-12)).sum(axis=1)
+    scaled = (values - values.min(axis=0)) / np.maximum(np.ptp(values, axis=0), 1e-12)
+    rng = np.random.default_rng([seed, 4])
+    left = np.flatnonzero(beyond <= 0)
+    chosen: list[int] = []
+    while len(left) and len(chosen) < count:
+        first = left[pareto_mask(scaled[left])]
+        picks = greedy_hypervolume(
+            scaled[first], np.empty((0, scaled.shape[1])), np.full(scaled.shape[1], 1.1), count - len(chosen), rng
+        )
+        # Where the volume, a sample, tells the last of a front apart no more, any of them is as good as another.
+        chosen += [int(first[i]) for i in picks] or [int(i) for i in first[: count - len(chosen)]]
+        left = np.setdiff1d(left, chosen)
+    chosen += [int(i) for i in np.argsort(beyond, kind="stable") if beyond[i] > 0][: count - len(chosen)]
+    return [rows[i].arch for i in chosen]
+
+
+def _keep_picture(context: JobContext, arch: ArchConfig, picture: bytes) -> None:
+    folder = context.folder / "samples"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{arch.key}.png"
+    path.write_bytes(picture)
+    context.store.add_artifact(context.job, Artifact("sample", path, hashlib.sha256(picture).hexdigest(), arch.key))
+
+
+def _why_empty(rows: list[Evaluation], objectives: tuple[Objective, ...]) -> str:
+    """Say which limit no candidate met, and how near the nearest came."""
+    for objective in objectives:
+        values = [row.metrics[objective.metric] for row in rows if objective.metric in row.metrics]
+        if objective.limit is not None and values and all(objective.violation(value) > 0 for value in values):
+            best = min(values, key=objective.violation)
+            sign = "<=" if objective.direction == "min" else ">="
+            return (
+                f"no candidate keeps {objective.metric}{sign}{objective.limit:g}: the nearest has {best:.4g}; loosen the limit"
+            )
+    return "no candidate keeps all limits at once, though each is kept by some; loosen one of them"

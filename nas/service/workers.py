@@ -1,0 +1,177 @@
+"""What runs in worker processes. Workers read the job's folder and return values; only the driver writes to the store."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hw_profiles.counting import count_cost
+from hw_profiles.devices import fingerprint, load_device
+from hw_profiles.timing import LatencyMeter
+from nas.core import ArchConfig, Fingerprint, JobSpec, Latency
+from nas.data import MultiTaskData, load_data
+from nas.export import to_onnx
+from nas.service.pictures import sample_sheet
+from nas.supernet import Alone, MultiTaskNet, SpaceDefinition, Supernet
+from nas.train.checkpoint import load_checkpoint
+from nas.train.compute import choose_compute
+from nas.train.evaluator import Evaluator, SplitName, evaluate_module
+from nas.train.trainer import EpochReport, Trainer
+from search_spaces import make_space
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+def job_data(spec: JobSpec) -> MultiTaskData:
+    """Return the data of a job."""
+    return load_data(spec.data, spec.tasks, spec.seed)
+
+
+def job_definition(spec: JobSpec, data: MultiTaskData) -> SpaceDefinition:
+    """Return the search space of a job with its networks."""
+    return make_space(spec.space.name, spec.space.options, data.tasks, data.input)
+
+
+def job_evaluator(spec: JobSpec, folder: Path, data: MultiTaskData | None = None) -> Evaluator:
+    """Return an evaluator of a job's trained supernet."""
+    data = data or job_data(spec)
+    supernet = Supernet(job_definition(spec, data))
+    tensors, _ = load_checkpoint(folder / CHECKPOINT)
+    weights = {n.removeprefix("model.supernet."): t for n, t in tensors.items() if n.startswith("model.supernet.")}
+    supernet.load_state_dict(weights)
+    device = choose_compute(spec.training).device
+    supernet.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    return Evaluator(supernet, data.to(device), spec.search.calibration_images)
+
+
+class TrainWorker:
+    """One of the data-parallel training processes.
+
+    Args:
+        spec: The job.
+        folder: Of the job.
+        rank: Which process this is.
+        world: How many there are.
+        meeting: File at which they meet.
+        threads: Of torch.
+    """
+
+    def __init__(self, spec: JobSpec, folder: Path, rank: int, world: int, meeting: Path | None, threads: int) -> None:
+        torch.set_num_threads(threads)
+        data = job_data(spec)
+        self._trainer = Trainer(
+            job_definition(spec, data), data, spec.training, spec.seed, folder, rank=rank, world=world, meeting=meeting
+        )
+
+    def epoch(self) -> int:
+        """Return how many epochs were trained before."""
+        return self._trainer.epoch
+
+    def run_epoch(self) -> EpochReport:
+        """Train one epoch."""
+        return self._trainer.run_epoch()
+
+
+class EvalWorker:
+    """Evaluates subnets of the trained supernet.
+
+    Args:
+        spec: The job.
+        folder: Of the job; holds the checkpoint.
+        threads: Of torch.
+    """
+
+    def __init__(self, spec: JobSpec, folder: Path, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self._evaluator = job_evaluator(spec, folder)
+
+    def evaluate(self, arch: ArchConfig, split: SplitName) -> dict[str, float]:
+        """Return the tasks' metrics and what is counted of one subnet."""
+        return self._evaluator.evaluate(arch, split) | self._count(self._evaluator.supernet.definition.build(arch))
+
+    def verify(self, arch: ArchConfig) -> tuple[dict[str, float], bytes, bytes]:
+        """Return one subnet's metrics on the test split, its ONNX file for timing, and a picture of some predictions."""
+        data = self._evaluator.data
+        module = self._evaluator.module(arch)
+        metrics = evaluate_module(module, data.test, data.tasks) | self._count(module)
+        return metrics, onnx_bytes(module, data), sample_sheet(module, data.test, data.tasks)
+
+    def _count(self, module: MultiTaskNet) -> dict[str, float]:
+        return count_cost(module, self._evaluator.data.input)
+
+
+class ProfileWorker:
+    """Measures latency on one device.
+
+    Args:
+        spec: The job.
+        device: Name of the device.
+    """
+
+    def __init__(self, spec: JobSpec, device: str) -> None:
+        torch.set_num_threads(1)
+        self._device = load_device(device)
+        self._data = job_data(spec)
+        self._definition = job_definition(spec, self._data)
+        self._meter: LatencyMeter | None = None
+
+    def calibrate(self) -> tuple[Fingerprint, float]:
+        """Return what is measured on, and the reference network's milliseconds there."""
+        return fingerprint(self._device), LatencyMeter(self._device).calibrate()
+
+    def use_reference(self, reference_ms: float) -> None:
+        """Express latencies in the milliseconds of a device whose reference network takes `reference_ms`."""
+        self._meter = LatencyMeter(self._device, reference_ms)
+
+    def profile(self, arch: ArchConfig) -> tuple[Latency, dict[str, float]]:
+        """Return the latency and the counted cost of one architecture; its weights do not matter."""
+        module = self._definition.build(arch).eval()
+        counted = count_cost(module, self._data.input)
+        return self._measured(onnx_bytes(module, self._data), thorough=False), counted
+
+    def measure(self, model: bytes) -> Latency:
+        """Return the latency of an ONNX file, measured with several fresh sessions."""
+        return self._measured(model, thorough=True)
+
+    def _measured(self, model: bytes, thorough: bool) -> Latency:
+        assert self._meter is not None, "give the reference first"
+        return self._meter.measure_thoroughly(model) if thorough else self._meter.measure(model)
+
+
+def onnx_bytes(module: MultiTaskNet, data: MultiTaskData) -> bytes:
+    """Return an ONNX file of one image per batch, for timing."""
+    with tempfile.TemporaryDirectory(prefix="nas-onnx-") as folder:
+        return to_onnx(module, data.input, Path(folder) / "model.onnx", data.tasks, fast=True).read_bytes()
+
+
+def train_twin(config: dict[str, Any], report: Any) -> None:
+    """Train one task alone on the largest network, with the job's own recipe: the zero of Δm.
+
+    Args:
+        config: ``spec`` (the job), ``folder`` (of this twin), ``task`` and ``threads``.
+        report: Is given a row per epoch, the last one with the metrics on ``val`` and ``test``.
+    """
+    torch.set_num_threads(int(config["threads"]))
+    spec: JobSpec = config["spec"]
+    folder = Path(config["folder"])
+    folder.mkdir(parents=True, exist_ok=True)
+    data = load_data(spec.data, [task for task in spec.tasks if task.name == config["task"]], spec.seed)
+    definition = job_definition(spec, data)
+    recipe = replace(spec.training, subnets=1, balancing="equal", epochs=spec.training.twin_epochs or spec.training.epochs)
+    trainer = Trainer(Alone(definition, definition.space.largest()), data, recipe, spec.seed, folder)
+    while not trainer.done:
+        epoch = trainer.run_epoch()
+        report({"epoch": epoch.epoch, "epochs": epoch.epochs, "step": epoch.step, "curves": epoch.curves})
+    trainer.supernet.eval()
+    evaluator = Evaluator(trainer.supernet, trainer.data, spec.search.calibration_images)
+    arch = trainer.supernet.definition.space.largest()
+    splits: Mapping[str, dict[str, float]] = {
+        "val": evaluator.evaluate(arch, "val"),
+        "test": evaluator.evaluate(arch, "test"),
+    }
+    report({"epoch": trainer.epoch, "epochs": trainer.epoch, "step": trainer.step, "curves": {}, "metrics": splits})
