@@ -116,8 +116,8 @@ def to_markdown(card: Mapping[str, Any]) -> str:
     lines = [
         f"# {card['name']}",
         "",
-        f"A network for {', '.join(output['name'] for output in card['outputs'])}: architecture `{card['architecture']['key']}` "
-        f"of space `{card['space']}`, found by job `{card['job']}`.",
+        f"A network for {', '.join(output['name'] for output in card['outputs'])}, found by job `{card['job']}`: "
+        f"architecture `{card['architecture']['key']}` of space `{card['space']}`.",
         "",
         f"File `{card['file']}`, {card['size_bytes']:,} bytes, SHA-256 `{card['sha256']}`.",
         "",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.core import FloatArray
+from nas.core import FloatArray, pareto_mask
 
-SAMPLES = 1 << 17  # points of the Monte-Carlo volume, before those that cannot matter are dropped
+SAMPLES = 1 << 15  # points of the Monte-Carlo volume, before those that cannot matter are dropped
 
 
 def chebyshev_survivors(values: FloatArray, violation: FloatArray, keep: int, rng: np.random.Generator) -> NDArray[np.intp]:
@@ -47,13 +47,14 @@ def greedy_hypervolume(
         rng: Draws the points.
     """
     inside = np.flatnonzero((candidates < reference).all(axis=1))
+    inside = inside[pareto_mask(candidates[inside])]
     if len(inside) == 0:
         return []
     low = candidates[inside].min(axis=0)
-    points = low + (reference - low) * rng.random((SAMPLES, len(low)))
+    points = low[:, None] + (reference - low)[:, None] * rng.random((len(low), SAMPLES))  # (m, points)
     for row in front:
-        points = points[(points < row).any(axis=1)]
-    gains = np.array([(points >= row).all(axis=1) for row in candidates[inside]])  # (inside, points)
+        points = points[:, (points < row[:, None]).any(axis=0)]
+    gains = np.array([(points >= row[:, None]).all(axis=0) for row in candidates[inside]])  # (inside, points)
     chosen: list[int] = []
     while len(chosen) < count:
         totals = gains.sum(axis=1)

@@ -16,12 +16,13 @@ from nas.core import ArchConfig, FloatArray, Objective, Predictor, SearchSpace, 
 from nas.search.codes import Coder, Codes
 from nas.search.history import Exact, HistorySearcher
 from nas.search.improvement import chebyshev_survivors, greedy_hypervolume
+from nas.search.start import stratified_start
 
 START = 20  # evaluations before the first fit
 OPTIMISM = 0.5  # standard deviations below the mean
-GENERATIONS = 12
-CHILDREN = 400  # of one generation
-SURVIVORS = 200
+GENERATIONS = 10
+CHILDREN = 300  # of one generation
+SURVIVORS = 150
 
 Estimate = Callable[[Codes], FloatArray]  # codes (n, choices) to optimistic values (n, m), minimised
 
@@ -38,18 +39,12 @@ class PredictorSearcher(HistorySearcher):
     def propose(self, count: int, rng: np.random.Generator) -> Iterator[ArchConfig]:
         """Yield a start that covers all sizes, then what improves the front, then random architectures of all sizes."""
         if len(self.archs) < START:
-            yield from (arch for arch in self._start() if not self.is_seen(arch))
+            start = stratified_start(self.space, START, self.seed)
+            yield from (arch for arch in start if not self.is_seen(arch))
         else:
             yield from self._improvements(count, rng)
         while True:
             yield from self._coder.decode(self._coder.canonical(self._coder.sample(rng.random(1), rng)))
-
-    def _start(self) -> list[ArchConfig]:
-        """Return the smallest and the largest architecture and others whose sizes are stratified, in a random order."""
-        rng = np.random.default_rng(self.seed)
-        strata = (rng.permutation(START - 2) + rng.random(START - 2)) / (START - 2)
-        sampled = self._coder.decode(self._coder.canonical(self._coder.sample(strata, rng)))
-        return [self.space.smallest(), self.space.largest(), *sampled]
 
     def _improvements(self, count: int, rng: np.random.Generator) -> Iterator[ArchConfig]:
         measured = np.array(self.values) * self._signs
