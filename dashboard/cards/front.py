@@ -89,8 +89,10 @@ def draw(frame: pd.DataFrame, view: View, limits: Sequence[Objective] = ()) -> g
         _limits(figure, view, limits)
         _line(figure, shown, view)
     scale = _scale(shown, view)
+    faint = shown["group"].isin(["front", "verified"]).any()  # candidates step back once there is something before them
     for group, (title, size, opacity) in GROUPS.items():
         points = shown[shown["group"] == group]
+        opacity = opacity if faint else 0.85
         if len(points):
             _scatter(figure, points, view, title, _marker(points, view, group, size, opacity, scale))
     _rings(figure, shown, view)

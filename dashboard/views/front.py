@@ -91,8 +91,7 @@ def loosest(own: Objective, now: Objective) -> Objective:
 def limits(frame: pd.DataFrame) -> list[Objective]:
     """Draw the sliders of every objective that varies, three in a row, and return the objectives with their limits."""
     st.html('<div class="nas-card-title">Limits</div>')
-    own = frame[frame["group"].isin(["front", "verified"])]
-    shown = own if len(own) else frame
+    shown = frame[frame["group"].isin(["front", "verified"])]
     found, columns, at = [], st.columns(3, gap="medium"), 0
     for each in job.spec.objectives:
         values = shown[each.metric].dropna() if each.metric in shown else pd.Series(dtype=float)
@@ -149,11 +148,11 @@ def body() -> None:
         st.info(f"There is no front yet. {why}", icon=":material/hourglass_empty:")
         return
     chart, side = st.columns([7, 2.6], gap="large")
+    verified = [row for row in evaluations if row.stage == "verify" and not row.failure]
     with chart:
         view = choose(names)
         drawing = st.container()
-        limited = limits(frame)
-    verified = [row for row in evaluations if row.stage == "verify" and not row.failure]
+        limited = limits(frame) if verified else list(objectives)
     tasks = [task.name for task in job.spec.tasks if f"error.{task.name}" in names]
     with side:
         cards = st.container()
@@ -191,10 +190,12 @@ def body() -> None:
             st.session_state["picked"] = clicked
             st.rerun(scope="fragment")
         counts = frame["group"].value_counts()
+        candidates = counts.get("measured", 0) + counts.get("predicted", 0)
         st.caption(
             f"{counts.get('front', 0)} networks on the verified front, {counts.get('verified', 0)} verified beside it, "
-            f"{counts.get('measured', 0) + counts.get('predicted', 0)} candidates behind. "
-            "Everything on the front was measured. Click a point to see its numbers."
+            f"{candidates} candidates behind. Everything on the front was measured. Click a point to see its numbers."
+            if verified
+            else f"{candidates} candidates so far. Click a point to see its numbers."
         )
     with cards:
         if recommended is not None:

@@ -199,6 +199,8 @@ def test_candidates_are_shown_before_any_is_verified(tmp_path: Path, monkeypatch
     job = synthetic_job.search(store)
     app = visit(store, monkeypatch, "front", job=job)
     assert "Networks are verified after the search" in said(app)
+    assert "5 candidates so far" in said(app)
+    assert not app.select_slider  # a limit has nothing to choose from yet
     assert [trace.name for trace in charts(app)[0].data] == ["Candidates, latency predicted"]
     app.switch_page("views/candidate.py").run()
     assert not app.exception
