@@ -54,13 +54,13 @@ class Supernet(nn.Module):
         return features, outputs
 
     def extract(self, arch: ArchConfig) -> MultiTaskNet:
-        """Return a standalone network with copies of the slices; it shares nothing with the supernet.
+        """Return a standalone network with copies of the slices, on the supernet's device; it shares nothing with it.
 
         Batch-norm statistics are those the shared weights happen to hold: recalibrate before evaluating.
         """
-        net = self.definition.build(arch)
-        own = net.state_dict()
         shared = self._shared_tensors()
+        net = self.definition.build(arch).to(next(iter(shared.values())).device)
+        own = net.state_dict()
         with torch.no_grad():
             for name, view in self.definition.views(arch, {name: tensor.shape for name, tensor in own.items()}).items():
                 own[name].copy_(view.of(shared[view.name]))

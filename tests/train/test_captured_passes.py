@@ -59,3 +59,14 @@ def test_replayed_gradients_equal_eager_ones(bf16: bool) -> None:
             captured.run(arch)
         gap = float((gradients() - expected[seed]).norm() / expected[seed].norm())
         assert gap <= max(3 * noise, 1e-6 if not bf16 else 1e-4), f"seed {seed}: {gap:.1e} apart, {noise:.1e} run to run"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_an_extracted_subnet_is_where_the_supernet_is() -> None:
+    definition = make_space("slimmable", {}, TASKS, InputSpec(3, 32, 48, (0.5,) * 3, (0.25,) * 3))
+    supernet = Supernet(definition).to("cuda").eval()
+    arch, (x, _) = definition.space.smallest(), batch(0)
+    with torch.no_grad():
+        inherited, extracted = supernet(x, arch), supernet.extract(arch)(x)
+    for name, expected in inherited.items():
+        torch.testing.assert_close(extracted[name], expected, rtol=1e-4, atol=1e-5)
