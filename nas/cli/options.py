@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from nas.core import Store
+if TYPE_CHECKING:
+    from nas.store import SqlStore
 
 StoreOption = Annotated[
     str | None,
@@ -17,7 +18,7 @@ Format = Literal["table", "json", "csv"]
 FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to print it.")]
 
 
-def opened(ctx: typer.Context, store: str | None, create: bool = False) -> Store:
+def opened(ctx: typer.Context, store: str | None, create: bool = False) -> SqlStore:
     """Return the store that the command's own ``--store`` names, else the global one's, else the default.
 
     Args:

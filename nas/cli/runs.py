@@ -5,6 +5,7 @@ What a person reads goes to standard error; the last line on standard output is 
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -84,8 +85,9 @@ def demo(ctx: typer.Context, store: StoreOption = None) -> None:
     """Run a small job from end to end on generated scenes: train, search, measure, export."""
     from nas.service import api
 
+    spec = api.demo_spec()
     opened_store = opened(ctx, store, create=True)
-    job = api.create(opened_store, api.demo_spec())
+    job = api.create(opened_store, spec)
     _drive(opened_store, job, say_id=False)
     record = opened_store.job(job)
     points = measured_front(opened_store, record)
@@ -93,13 +95,15 @@ def demo(ctx: typer.Context, store: StoreOption = None) -> None:
     show(
         [{"key": p.arch.key} | {name: p.metrics[name] for name in objectives} for p in points],
         "table",
-        out=typer.get_text_stream("stderr"),
+        out=sys.stderr,
     )
-    path = api.export(opened_store, job, key=None, limits=[], preference=None, out=None)
     url = store or ctx.obj
-    typer.echo(f"Exported the recommended point: {path}", err=True)
     typer.echo(f"See all of it: nas dashboard{f' --store {url}' if url else ''}", err=True)
-    typer.echo(job)
+    try:
+        path = api.export(opened_store, job, key=None, limits=[], preference=None, out=None)
+        typer.echo(f"Exported the recommended point: {path}", err=True)
+    finally:
+        typer.echo(job)
 
 
 def _drive(store: Store, job: JobId, say_id: bool = True) -> None:
@@ -112,7 +116,6 @@ def _drive(store: Store, job: JobId, say_id: bool = True) -> None:
         _ending(store, job)
     except KeyboardInterrupt:
         store.set_state(job, JobState.CANCELLED)
-        store.release(job)
         raise CancelledError(f"cancelled; nas resume {job} goes on where it stood") from None
     finally:
         if say_id:
