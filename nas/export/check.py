@@ -80,7 +80,11 @@ def max_differences(
     for pixels in inputs:
         with torch.no_grad():
             expected = [output.numpy() for output in plain(pixels)]
-        found = session.run([task.name for task in tasks], {INPUT_NAME: pixels.numpy()})
+        try:
+            found = session.run([task.name for task in tasks], {INPUT_NAME: pixels.numpy()})
+        except Exception as error:  # ONNX Runtime's errors have no base of their own
+            reason = str(error).strip().replace("\n", " ")
+            raise ExportError(f"ONNX Runtime runs the file with any batch: {len(pixels)} gave {reason}") from error
         for task, ours, theirs in zip(tasks, found, expected, strict=True):
             if ours.shape != theirs.shape:
                 raise ExportError(

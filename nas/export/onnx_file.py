@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from nas.core import ExportError, InputSpec, Task
 
 INPUT_NAME = "image"
+OPSET = 20
 BATCH = "batch"  # name of the dynamic dimension; a session may fix it (`check.open_session`)
 
 
@@ -78,41 +80,64 @@ def to_onnx(
         ExportError: Torch cannot export the module.
     """
     copied = plain_copy(module, tasks)
-    example = torch.rand(
-        1 if fast else 2, input.channels, input.height, input.width, generator=torch.Generator().manual_seed(0)
-    )
-    names = [task.name for task in tasks]
+    example = torch.zeros(1 if fast else 2, input.channels, input.height, input.width)
     try:
         with _quiet(), torch.no_grad():
-            if fast:
-                torch.onnx.export(
-                    copied, (example,), str(path), dynamo=False, input_names=[INPUT_NAME], output_names=names, opset_version=20
-                )
-            else:
-                torch.onnx.export(
-                    copied,
-                    (example,),
-                    str(path),
-                    dynamo=True,
-                    input_names=[INPUT_NAME],
-                    output_names=names,
-                    dynamic_shapes={"image": {0: torch.export.Dim(BATCH)}},
-                    opset_version=20,
-                    external_data=False,
-                    verbose=False,
-                )
+            copied(example)  # what the module itself raises is clearer before it is traced
+            if not (fast and _export_traced(copied, example, path)):
+                _export(copied, example, path, None if fast else {"image": {0: torch.export.Dim(BATCH)}})
     except Exception as error:  # whatever the exporter or the module's own forward raises
         path.unlink(missing_ok=True)
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ExportError(
-            f"torch exports a module that it can trace: this one gave {type(error).__name__}: {reason}"
-        ) from error
+        raise ExportError(f"torch exports what it can run and trace: this module gave {_root_cause(error)}") from error
     model = onnx.load(path)
     _strip(model)
     model = _resize_by_scales(model)
     onnx.helper.set_model_props(model, dict(metadata or {}))
     onnx.save(model, path)
     return path
+
+
+def _export(module: OutputsInOrder, example: Tensor, path: Path, dynamic: dict[str, Any] | None) -> None:
+    torch.onnx.export(
+        module,
+        (example,),
+        str(path),
+        dynamo=True,
+        input_names=[INPUT_NAME],
+        output_names=module.names,
+        dynamic_shapes=dynamic,
+        opset_version=OPSET,
+        external_data=False,
+        verbose=False,
+    )
+
+
+def _export_traced(module: OutputsInOrder, example: Tensor, path: Path) -> bool:
+    """Export by torch's former exporter; return False where it lacks an operator."""
+    printing = torch._C._jit_is_onnx_log_enabled()
+    torch._C._jit_set_onnx_log_enabled(False)  # it would print the whole graph to stdout where it fails
+    try:
+        torch.onnx.export(
+            module,
+            (example,),
+            str(path),
+            dynamo=False,
+            input_names=[INPUT_NAME],
+            output_names=module.names,
+            opset_version=OPSET,
+        )
+    except (torch.onnx.OnnxExporterError, RuntimeError):
+        return False
+    finally:
+        torch._C._jit_set_onnx_log_enabled(printing)
+    return True
+
+
+def _root_cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    reason = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {reason[0]}" if reason else type(error).__name__
 
 
 @contextmanager
