@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -94,30 +93,9 @@ class RayExecutor:
         gpus: float = 0,
     ) -> None:
         """See `Executor`; the runs are Ray Tune trials, as many at a time as there is room for."""
-        from ray import tune
+        from nas.service.executors.trials import run_trials  # Tune takes a second to import, and most jobs have no twins
 
-        class Listener(tune.Callback):
-            def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Row, **info: Any) -> None:
-                on_report({**result["row"], "name": trial.config["run"]["name"]})
-
-        def trial(config: Row) -> None:
-            train(config["run"], lambda row: tune.report({"row": row}))
-
-        with tempfile.TemporaryDirectory(prefix="nas-tune-") as folder:
-            tuner = tune.Tuner(
-                tune.with_resources(trial, {"cpu": cpus, "gpu": gpus}),
-                param_space={"run": tune.grid_search([dict(config) for config in configs])},
-                run_config=tune.RunConfig(
-                    name="trials",
-                    storage_path=folder,
-                    callbacks=[Listener()],
-                    verbose=0,
-                    failure_config=tune.FailureConfig(max_failures=2),
-                ),
-            )
-            results = tuner.fit()
-            if results.errors:
-                raise WorkerError(f"a training run failed: {_first_line(results.errors[0])}")
+        run_trials(train, configs, on_report, cpus, gpus)
 
     def close(self) -> None:
         """Stop the Ray that was started here; leave a cluster that was joined."""

@@ -1,0 +1,59 @@
+"""A few long training runs as Ray Tune trials."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ray import tune
+
+from nas.core import WorkerError
+from nas.service.executors.executor import Report, Row
+
+RESTARTS = 2  # of a trial whose process died; it goes on from its own checkpoint
+
+
+class Listener(tune.Callback):
+    """Hands reported rows to the driver.
+
+    Args:
+        on_report: Is given them; None in the copy that Tune keeps on disk, which nobody calls.
+    """
+
+    def __init__(self, on_report: Report | None) -> None:
+        self._on_report = on_report
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Row, **info: Any) -> None:
+        """Hand on one row, with the name of its run."""
+        if self._on_report:
+            self._on_report({**result["row"], "name": trial.config["run"]["name"]})
+
+    def __reduce__(self) -> tuple[type[Listener], tuple[None]]:
+        return Listener, (None,)
+
+
+def run_trials(
+    train: Callable[[Row, Report], None], configs: Sequence[Mapping[str, Any]], on_report: Report, cpus: float, gpus: float
+) -> None:
+    """See `nas.service.executors.Executor.trials`."""
+
+    def trial(config: Row) -> None:
+        train(config["run"], lambda row: tune.report({"row": row}))
+
+    with tempfile.TemporaryDirectory(prefix="nas-tune-") as folder:
+        tuner = tune.Tuner(
+            tune.with_resources(trial, {"cpu": cpus, "gpu": gpus}),
+            param_space={"run": tune.grid_search([dict(config) for config in configs])},
+            run_config=tune.RunConfig(
+                name="trials",
+                storage_path=folder,
+                callbacks=[Listener(on_report)],
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=RESTARTS),
+            ),
+        )
+        results = tuner.fit()
+        if results.errors:
+            message = str(results.errors[0]).strip().splitlines()[-1][:200]
+            raise WorkerError(f"a training run failed: {message}")
