@@ -19,6 +19,7 @@ from nas.supernet import Features, MultiTaskNet, Outputs, Shapes, View, prefix_v
 from search_spaces.layers import BasicBlock, ConvNorm, Normalize, make_divisible
 
 Size = tuple[int, int]  # height, width
+MOST_CHANNELS = 8192  # beyond any use: catches a slip of the keyboard
 
 
 def _halved(size: Size, stride: int) -> Size:
@@ -154,9 +155,10 @@ class Slimmable:
         for name, values in (("widths", widths), ("depths", depths), ("resolutions", resolutions)):
             if not values or list(values) != sorted(set(values)) or values[0] <= 0:
                 raise ArchError(f"{name} are positive and ascend: got {list(values)}; write for example [0.25, 0.5, 1.0]")
-        if not channels or min(channels) < 8 or decoder_channels < 8 or stem_stride not in (1, 2, 4):
+        sizes = [*channels, decoder_channels]
+        if not channels or min(sizes) < 8 or max(sizes) > MOST_CHANNELS or stem_stride not in (1, 2, 4):
             raise ArchError(
-                "channels and decoder_channels are 8 or more and stem_stride is 1, 2 or 4: "
+                f"channels and decoder_channels are from 8 to {MOST_CHANNELS} and stem_stride is 1, 2 or 4: "
                 f"got {list(channels)}, {decoder_channels} and {stem_stride}"
             )
         self.tasks, self.input = tuple(tasks), input

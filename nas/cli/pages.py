@@ -19,13 +19,13 @@ def dashboard(
     store: StoreOption = None,
 ) -> None:
     """Serve the dashboard on this machine until interrupted."""
-    import importlib
     import socket
+
+    from dashboard.launch import launch
 
     opened(ctx, store, create=True).jobs()  # a store that does not answer is said here, not in the browser
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", port)) == 0:
             raise UserError(f"a port serves one program: {port} is taken; choose another, such as --port {port % 65535 + 1}")
     typer.echo(f"Serving on http://localhost:{port}; Ctrl-C ends it", err=True)
-    # By name: the command line and the dashboard stand side by side, and this process becomes the other.
-    importlib.import_module("dashboard.launch").launch(store or ctx.obj, port, not no_browser)
+    launch(store or ctx.obj, port, not no_browser)

@@ -59,7 +59,15 @@ def submit(store: SqlStore, spec: JobSpec) -> JobId:
 
 
 def resume_in_background(store: SqlStore, job: JobId) -> None:
-    """Start a driver that outlives this process; what it prints is in ``driver.log`` in the job's folder."""
+    """Start a driver that outlives this process; what it prints is in ``driver.log`` in the job's folder.
+
+    Raises:
+        UserError: The job is done.
+    """
+    if store.job(job).state is JobState.DONE:
+        raise UserError(f"a job that is not done can go on: {job} is done; nas pareto {job} prints its front")
+    if store.job(job).state not in (JobState.RUNNING, JobState.INTERRUPTED):
+        store.set_state(job, JobState.QUEUED)  # so that whoever watches it waits for the driver
     with (store.folder(job) / "driver.log").open("ab") as output:
         subprocess.Popen(
             [sys.executable, "-m", "nas.service.driver", job],
