@@ -114,8 +114,7 @@ def _export(module: OutputsInOrder, example: Tensor, path: Path, dynamic: dict[s
 
 def _export_traced(module: OutputsInOrder, example: Tensor, path: Path) -> bool:
     """Export by torch's former exporter; return False where it lacks an operator."""
-    printing = torch._C._jit_is_onnx_log_enabled()
-    torch._C._jit_set_onnx_log_enabled(False)  # it would print the whole graph to stdout where it fails
+    torch._C._jit_set_onnx_log_output_stream("stderr")  # where it fails it prints the graph, which nothing turns off
     try:
         torch.onnx.export(
             module,
@@ -129,7 +128,7 @@ def _export_traced(module: OutputsInOrder, example: Tensor, path: Path) -> bool:
     except (torch.onnx.OnnxExporterError, RuntimeError):
         return False
     finally:
-        torch._C._jit_set_onnx_log_enabled(printing)
+        torch._C._jit_set_onnx_log_output_stream("stdout")
     return True
 
 
