@@ -70,21 +70,10 @@ def to_trial(
     )
 
 
-def sampling_study(
-    objectives: Sequence[Objective], trials: Sequence[FrozenTrial], sampler: optuna.samplers.BaseSampler
-) -> optuna.Study:
-    """Return a study in memory that holds `trials`."""
+def sampling_study(objectives: Sequence[Objective]) -> optuna.Study:
+    """Return an empty study in memory."""
     with quiet():
-        study = optuna.create_study(directions=directions(objectives), sampler=sampler)
-    study.add_trials(trials)
-    return study
-
-
-def ask_archs(study: optuna.Study, space: SearchSpace) -> Iterator[ArchConfig]:
-    """Yield what the study's sampler proposes, without end; what was proposed stays a running trial."""
-    known = distributions(space)
-    while True:
-        yield space.arch(study.ask(known).params)
+        return optuna.create_study(directions=directions(objectives))
 
 
 def to_optuna(
