@@ -62,6 +62,6 @@ def front(evaluations: Sequence[Evaluation], objectives: Sequence[Objective]) ->
     keep: BoolArray = np.asarray((values <= limits).all(axis=1), dtype=bool)  # False where NaN
     feasible = [row for row, ok in zip(measured, keep, strict=True) if ok]
     mask = pareto_mask(values[keep])
-    costs = [o for o in objectives if "." not in o.metric and o.metric != "delta_m"]
-    by = (costs or list(objectives))[-1]
+    costs = [o for o in objectives if "." not in o.metric.partition("@")[0] and o.metric != "delta_m"]
+    by = costs[-1] if costs else objectives[0]
     return sorted((row for row, on in zip(feasible, mask, strict=True) if on), key=lambda row: by.sign * row.metrics[by.metric])
