@@ -9,6 +9,7 @@ Architectures, ICCV 2023; the network itself (a ResNet-like encoder, FPN-like de
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import numpy as np
 import torch.nn.functional as F
@@ -119,6 +120,10 @@ class SlimmableNet(MultiTaskNet):
     def decode(self, features: Features) -> Outputs:
         """Return every task's prediction."""
         return {task: decoder(features) for task, decoder in self.decoders.items()}
+
+    def heads(self) -> dict[str, nn.Conv2d | nn.Linear]:
+        """Return each decoder's last layer."""
+        return {task: cast("PyramidDecoder | PooledDecoder", decoder).head for task, decoder in self.decoders.items()}
 
 
 class Slimmable:

@@ -25,6 +25,10 @@ class MultiTaskNet(nn.Module):
         """Return every task's prediction."""
         raise NotImplementedError
 
+    def heads(self) -> dict[str, nn.Conv2d | nn.Linear]:
+        """Return each task's last layer, whose bias is the prediction where features say nothing."""
+        raise NotImplementedError
+
     def forward(self, x: Tensor) -> Outputs:
         """Return every task's prediction for pixels in [0, 1], shape (n, channels, height, width)."""
         return self.decode(self.encode(x))

@@ -21,6 +21,7 @@ from nas.train.evaluator import Evaluator
 from nas.train.graphs import CapturedPasses
 from nas.train.parallel import Group
 from nas.train.sandwich import Sandwich, step_archs
+from nas.train.start import start_at_mean
 
 VALIDATIONS = 10  # over a training run
 CAPTURED_SUBNETS = 64  # random subnets on CUDA: each is captured once, and steps draw among them
@@ -82,6 +83,7 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.supernet = Supernet(definition)
+        start_at_mean(self.supernet.shared, data)
         self.supernet.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self.balancer = make_balancer(spec.balancing, definition.tasks).to(device)
         self.model = nn.ModuleDict({"supernet": self.supernet, "balancer": self.balancer})
