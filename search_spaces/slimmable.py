@@ -142,7 +142,7 @@ class Slimmable:
         stem_stride: Stride of the first convolution; every stage after the first halves the size again.
 
     Raises:
-        ArchError: An option is empty, not ascending, or not positive.
+        ArchError: An option is empty, not ascending, not positive or too large, or torch cannot hold a task's name.
     """
 
     def __init__(
@@ -158,14 +158,23 @@ class Slimmable:
         stem_stride: int = 2,
     ) -> None:
         for name, values in (("widths", widths), ("depths", depths), ("resolutions", resolutions)):
-            if not values or list(values) != sorted(set(values)) or values[0] <= 0:
+            if not values or list(values) != sorted(set(values)) or values[0] <= 0 or not np.isfinite(values).all():
                 raise ArchError(f"{name} are positive and ascend: got {list(values)}; write for example [0.25, 0.5, 1.0]")
+        if any(depth != int(depth) for depth in depths):
+            raise ArchError(f"depths are whole numbers: got {list(depths)}; write for example [1, 2]")
         sizes = [*channels, decoder_channels]
-        if not channels or min(sizes) < 8 or max(sizes) > MOST_CHANNELS or stem_stride not in (1, 2, 4):
+        most = max(sizes) * max(widths[-1], 1)
+        if not channels or min(sizes) < 8 or most > MOST_CHANNELS or stem_stride not in (1, 2, 4):
             raise ArchError(
-                f"channels and decoder_channels are from 8 to {MOST_CHANNELS} and stem_stride is 1, 2 or 4: "
-                f"got {list(channels)}, {decoder_channels} and {stem_stride}"
+                f"channels and decoder_channels, times the largest width, are from 8 to {MOST_CHANNELS} and stem_stride is "
+                f"1, 2 or 4: got {list(channels)}, {decoder_channels}, times {widths[-1]}, and {stem_stride}"
             )
+        for task in tasks:
+            if not task.name or "." in task.name or hasattr(nn.ModuleDict, task.name):
+                raise ArchError(
+                    f"a task's name has no dot and is no word of torch's own, as type or items are: got {task.name!r}; "
+                    "give the task another name"
+                )
         self.tasks, self.input = tuple(tasks), input
         self.channels, self.decoder_channels = tuple(channels), decoder_channels
         self.strides = (stem_stride, 1, *(2 for _ in channels[1:]))

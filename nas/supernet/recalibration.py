@@ -22,13 +22,15 @@ def recalibrate(module: nn.Module, inputs: Iterable[Tensor]) -> None:
     momenta = [layer.momentum for layer in norms]
     started = False
     module.train()
-    for x in inputs:
-        if not started:
-            for layer in norms:
-                layer.reset_running_stats()
-                layer.momentum = None  # a cumulative average
-            started = True
-        module(x)
-    for layer, momentum in zip(norms, momenta, strict=True):
-        layer.momentum = momentum
-    module.eval()
+    try:
+        for x in inputs:
+            if not started:
+                for layer in norms:
+                    layer.reset_running_stats()
+                    layer.momentum = None  # a cumulative average
+                started = True
+            module(x)
+    finally:
+        for layer, momentum in zip(norms, momenta, strict=True):
+            layer.momentum = momentum
+        module.eval()

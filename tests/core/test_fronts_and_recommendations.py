@@ -140,7 +140,7 @@ def test_an_error_names_the_nearest(limits: tuple[str, str, float] | None, prefe
 
 
 def test_the_nearest_of_two_limits_is_among_those_that_keep_the_first() -> None:
-    with pytest.raises(ObjectiveError, match="keeps error.seg<=0.3; the nearest has 0.5"):
+    with pytest.raises(ObjectiveError, match=r"keeps error\.seg<=0\.3; the nearest has 0\.5"):
         recommend([SMALL, MIDDLE, LARGE], [Objective(COST, "min", 5.0), Objective("error.seg", "min", 0.3)], {}, COST)
 
 

@@ -133,7 +133,7 @@ def test_spaces_add_up(left: SearchSpace, right: SearchSpace) -> None:
 
 
 def test_a_space_does_not_add_to_itself() -> None:
-    with pytest.raises(ArchError, match="named once.*'dilation'"):
+    with pytest.raises(ArchError, match=r"named once.*'dilation'"):
         TREE + TREE
 
 
