@@ -31,6 +31,8 @@ class Evaluator:
     def __init__(self, supernet: Supernet, data: MultiTaskData, calibration_images: int) -> None:
         self.supernet, self.data = supernet, data
         count = min(calibration_images, len(data.train))
+        if count > 1 and count % BATCH_SIZE == 1:
+            count -= 1  # a batch of one image may hold one value per channel, which has no variance
         self._calibration = data.train.subset([i * len(data.train) // count for i in range(count)])
 
     def module(self, arch: ArchConfig) -> MultiTaskNet:

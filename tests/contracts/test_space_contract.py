@@ -83,6 +83,21 @@ def test_predictions_have_the_size_of_the_input(definition: SpaceDefinition) -> 
 
 
 @every_definition
+def test_heads_are_the_last_layers(definition: SpaceDefinition) -> None:
+    net = definition.build(definition.space.smallest()).eval()
+    heads = net.heads()
+    assert list(heads) == [task.name for task in definition.tasks]
+    for index, head in enumerate(heads.values()):
+        assert head.bias is not None
+        torch.nn.init.zeros_(head.weight)
+        torch.nn.init.constant_(head.bias, index + 0.5)
+    with torch.no_grad():
+        outputs = net(pixels(definition))
+    for index, task in enumerate(definition.tasks):
+        torch.testing.assert_close(outputs[task.name], torch.full_like(outputs[task.name], index + 0.5))
+
+
+@every_definition
 def test_inherited_and_extracted_networks_predict_the_same(definition: SpaceDefinition) -> None:
     torch.manual_seed(0)
     supernet, x = Supernet(definition).train(), pixels(definition, 4)
