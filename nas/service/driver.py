@@ -10,6 +10,7 @@ The two branches run side by side where the executor can.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import socket
 import sys
@@ -43,7 +44,8 @@ def run(store: Store, job: JobId) -> JobState:
         CancelledError: The job was cancelled meanwhile; its state says so.
         NasError: A stage failed; the job's state and error say so.
     """
-    with _claimed(store, job):
+    # Ray prints the death of a worker on standard output, which belongs to what the command line answers.
+    with _claimed(store, job), contextlib.redirect_stdout(sys.stderr):
         store.set_state(job, JobState.RUNNING)
         context: JobContext | None = None
         try:
@@ -113,21 +115,30 @@ def _together(context: JobContext, branches: Sequence[Sequence[Step]]) -> None:
 
 @contextlib.contextmanager
 def _claimed(store: Store, job: JobId) -> Iterator[None]:
-    """Make this process the job's driver. A driver of this machine that is dead does not count."""
-    owner = f"{socket.gethostname()}:{os.getpid()}"
-    if not store.claim(job, owner):
-        other = store.job(job).owner or ""
-        host, _, process = other.rpartition(":")
-        if host == socket.gethostname() and process.isdigit() and not is_alive(int(process)):
+    """Make this process the job's driver.
+
+    Whoever holds the lock file is the only one on this machine: the kernel frees it when a driver dies, so that what a dead
+    one wrote into the store does not count. Between machines the store's own claim decides.
+    """
+    host = socket.gethostname()
+    with (store.folder(job) / "driver.lock").open("wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _taken(store, job) from None
+        if (store.job(job).owner or "").rpartition(":")[0] == host:
             store.release(job)
-        if not store.claim(job, owner):
-            raise UserError(
-                f"one driver runs a job: {job} is being run by {other}; wait for it or cancel it with nas cancel {job}"
-            )
-    try:
-        yield
-    finally:
-        store.release(job)
+        if not store.claim(job, f"{host}:{os.getpid()}"):
+            raise _taken(store, job)
+        try:
+            yield
+        finally:
+            store.release(job)
+
+
+def _taken(store: Store, job: JobId) -> UserError:
+    owner = store.job(job).owner or "another process"
+    return UserError(f"one driver runs a job: {job} is being run by {owner}; wait for it or cancel it with nas cancel {job}")
 
 
 def is_alive(process: int) -> bool:

@@ -79,6 +79,26 @@ class Pool:
         self._idle.clear()
 
 
+def ask(make: Callable[[], Worker], method: str, check: Callable[[], None]) -> Any:
+    """Return what a new worker answers to one call; where it dies, another one is asked, as `Pool` does it.
+
+    Raises:
+        WorkerError: Workers died several times.
+        CancelledError: The job was cancelled.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        worker = make()
+        try:
+            return result_of(worker.call(method), check)
+        except WorkerError:
+            if attempt == ATTEMPTS:
+                raise
+            time.sleep(PATIENCE_S)
+        finally:
+            worker.stop()
+    raise AssertionError("the last attempt returns or raises")
+
+
 def result_of(future: Future[Any], check: Callable[[], None]) -> Any:
     """Return a future's result, looking now and then whether the job was cancelled."""
     while not future.done():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any, Protocol
 
 Row = dict[str, Any]
@@ -42,7 +43,7 @@ class Executor(Protocol):
         Args:
             kind: An importable class.
             args: Of its constructor; an error there is the error of the first call.
-            cpus: Cores it takes.
+            cpus: Cores it takes. One that takes none runs on the driver's own machine, unless a resource says where.
             gpus: GPUs it takes.
             resource: What the machine it runs on must have, such as a device.
         """
@@ -53,6 +54,7 @@ class Executor(Protocol):
         train: Callable[[Row, Report], None],
         configs: Sequence[Mapping[str, Any]],
         on_report: Report,
+        folder: Path,
         cpus: float = 1,
         gpus: float = 0,
     ) -> None:
@@ -62,6 +64,7 @@ class Executor(Protocol):
             train: Importable; is given a configuration and a function to report rows with.
             configs: One per run, told apart by ``name``.
             on_report: Is given every row reported, with the ``name`` of its run, in this process.
+            folder: For what is noted of the runs; emptied before and after.
             cpus: Cores per run.
             gpus: GPUs per run.
 

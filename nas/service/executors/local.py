@@ -6,8 +6,10 @@ import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
+from nas.core import NasError, WorkerError
 from nas.service.executors.executor import Report, Row
 
 
@@ -56,12 +58,18 @@ class LocalExecutor:
         train: Callable[[Row, Report], None],
         configs: Sequence[Mapping[str, Any]],
         on_report: Report,
+        folder: Path,
         cpus: float = 1,
         gpus: float = 0,
     ) -> None:
         """See `Executor`; the runs follow each other."""
         for config in configs:
-            train(dict(config), lambda row, name=config["name"]: on_report({**row, "name": name}))  # type: ignore[misc]
+            try:
+                train(dict(config), lambda row, name=config["name"]: on_report({**row, "name": name}))  # type: ignore[misc]
+            except NasError:
+                raise
+            except Exception as error:
+                raise WorkerError(f"a training run failed: {type(error).__name__}: {error}") from error
 
     def close(self) -> None:
         """Nothing to end."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
+import shutil
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -34,21 +35,36 @@ class Listener(tune.Callback):
 
 
 def run_trials(
-    train: Callable[[Row, Report], None], configs: Sequence[Mapping[str, Any]], on_report: Report, cpus: float, gpus: float
+    train: Callable[[Row, Report], None],
+    configs: Sequence[Mapping[str, Any]],
+    on_report: Report,
+    folder: Path,
+    cpus: float,
+    gpus: float,
 ) -> None:
     """See `nas.service.executors.Executor.trials`."""
+
+    refused: list[Exception] = []  # Tune turns what a callback raises into an error of its own
+
+    def listen(row: Row) -> None:
+        try:
+            on_report(row)
+        except Exception as error:
+            refused.append(error)
+            raise
 
     def trial(config: Row) -> None:
         train(config["run"], lambda row: tune.report({"row": row}))
 
-    with tempfile.TemporaryDirectory(prefix="nas-tune-") as folder:
+    shutil.rmtree(folder, ignore_errors=True)  # of a driver that was killed
+    try:
         tuner = tune.Tuner(
             tune.with_resources(trial, {"cpu": cpus, "gpu": gpus}),
             param_space={"run": tune.grid_search([dict(config) for config in configs])},
             run_config=tune.RunConfig(
                 name="trials",
-                storage_path=folder,
-                callbacks=[Listener(on_report)],
+                storage_path=str(folder),
+                callbacks=[Listener(listen)],
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=RESTARTS),
             ),
@@ -57,3 +73,9 @@ def run_trials(
         if results.errors:
             message = str(results.errors[0]).strip().splitlines()[-1][:200]
             raise WorkerError(f"a training run failed: {message}")
+    except Exception:
+        if refused:
+            raise refused[0] from None
+        raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

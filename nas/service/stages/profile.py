@@ -8,7 +8,7 @@ from hw_profiles.devices import load_device
 from nas.core import ArchConfig, Fingerprint, Profile, SearchSpace, Stage
 from nas.service.context import JobContext
 from nas.service.executors import Worker
-from nas.service.pool import Pool, result_of
+from nas.service.pool import Pool, ask
 from nas.service.workers import ProfileWorker
 
 STRATA_OVERSAMPLING = 50
@@ -44,19 +44,20 @@ def profile(context: JobContext) -> None:
 
 def reference(context: JobContext, device: str) -> tuple[Fingerprint, float]:
     """Return a device's fingerprint and its reference network's milliseconds, the first ever measured there."""
-    worker = context.executor.worker(ProfileWorker, context.spec, device, cpus=0, resource=load_device(device).resource)
-    try:
-        fingerprint, measured = result_of(worker.call("calibrate"), context.check)
-    finally:
-        worker.stop()
+    fingerprint, measured = ask(lambda: _worker(context, device), "calibrate", context.check)
     return fingerprint, context.store.reference_ms(load_device(device).name, fingerprint.key, measured)
 
 
 def profiler(context: JobContext, device: str, reference_ms: float) -> Worker:
-    """Return a worker that measures on a device. It takes no core: its share of one is small, and training has the rest."""
-    worker = context.executor.worker(ProfileWorker, context.spec, device, cpus=0, resource=load_device(device).resource)
+    """Return a worker that measures on a device in the reference network's milliseconds."""
+    worker = _worker(context, device)
     worker.call("use_reference", reference_ms)
     return worker
+
+
+def _worker(context: JobContext, device: str) -> Worker:
+    """Return a worker on a device. It takes no core: its share of one is small, and training has the rest."""
+    return context.executor.worker(ProfileWorker, context.spec, device, cpus=0, resource=load_device(device).resource)
 
 
 def stratified_sample(context: JobContext, count: int) -> list[ArchConfig]:

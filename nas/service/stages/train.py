@@ -89,5 +89,7 @@ def _all(workers: list[Worker], method: str, context: JobContext) -> list[Any]:
 
 
 def _meeting(folder: Path) -> Path:
-    """Return a file name that no former, killed group has used."""
+    """Return a file name that no former group has used, and drop those of groups that were killed."""
+    for left in folder.glob("meeting-*"):
+        left.unlink(missing_ok=True)
     return folder / f"meeting-{uuid.uuid4().hex[:8]}"

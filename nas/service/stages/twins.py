@@ -36,5 +36,6 @@ def twins(context: JobContext) -> None:
     if not context.executor.concurrent:
         for config in configs:
             config["threads"] = context.executor.cores
-    context.executor.trials(train_twin, configs, on_report, cpus=1, gpus=1.0 / len(names) if gpu else 0.0)
+    share = 1.0 / len(names) if gpu else 0.0
+    context.executor.trials(train_twin, configs, on_report, context.folder / "twins" / "trials", cpus=1, gpus=share)
     store.finish(job, Stage.TWINS, metrics)

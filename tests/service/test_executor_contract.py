@@ -1,0 +1,102 @@
+"""What both executors promise, and what only Ray has: processes that die, and machines that have a device."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import executor_work
+import psutil
+import pytest
+
+from nas.core import CancelledError, DataError, DeviceError, WorkerError
+from nas.service.executors import Executor, LocalExecutor
+
+
+@pytest.fixture(scope="module")
+def ray_executor(ray_address: str) -> Iterator[Executor]:
+    from nas.service.executors.ray import RayExecutor
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ADDRESS", ray_address)
+        executor = RayExecutor()
+        yield executor
+        executor.close()
+
+
+@pytest.fixture(params=["local", "ray"])
+def executor(request: pytest.FixtureRequest) -> Any:
+    return LocalExecutor() if request.param == "local" else request.getfixturevalue("ray_executor")
+
+
+def test_a_worker_keeps_its_object_between_calls(executor: Executor) -> None:
+    worker = executor.worker(executor_work.Counter, 10)
+    assert [worker.call("add", 1).result(30), worker.call("add", 2).result(30)] == [11, 13]
+    worker.stop()
+
+
+def test_an_error_of_a_method_or_a_constructor_keeps_its_type(executor: Executor) -> None:
+    worker = executor.worker(executor_work.Counter, 0)
+    with pytest.raises(DataError, match=r"^no such file$"):
+        worker.call("fail").result(30)
+    assert worker.call("add", 1).result(30) == 1  # the worker lives on
+    worker.stop()
+    broken = executor.worker(executor_work.Broken)
+    with pytest.raises(DataError, match=r"^not made$"):
+        broken.call("add", 1).result(30)
+    broken.stop()
+
+
+def test_trials_report_rows_with_their_names(executor: Executor, tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = []
+    executor.trials(executor_work.two_rows, [{"name": n, "base": i} for i, n in enumerate("ab")], rows.append, tmp_path / "t")
+    assert sorted((row["name"], row["value"]) for row in rows) == [("a", 0), ("a", 1), ("b", 1), ("b", 2)]
+    assert [row["value"] for row in rows if row["name"] == "b"] == [1, 2]
+    assert not (tmp_path / "t").exists()
+
+
+def test_a_trial_that_fails_is_a_worker_error(executor: Executor, tmp_path: Path) -> None:
+    with pytest.raises(WorkerError, match="it cannot be"):
+        executor.trials(executor_work.fails, [{"name": "a"}], lambda row: None, tmp_path / "t")
+
+
+def test_a_cancellation_ends_trials(executor: Executor, tmp_path: Path) -> None:
+    def on_report(row: dict[str, Any]) -> None:
+        raise CancelledError("enough")
+
+    began = time.monotonic()
+    with pytest.raises(CancelledError, match="enough"):
+        executor.trials(executor_work.endless, [{"name": "a"}], on_report, tmp_path / "t")
+    assert time.monotonic() - began < 60
+    assert not (tmp_path / "t").exists()
+
+
+def test_a_worker_that_dies_is_a_worker_error(ray_executor: Executor) -> None:
+    worker = ray_executor.worker(executor_work.Counter, 0)
+    process = psutil.Process(worker.call("process").result(30))
+    assert " ".join(process.cmdline()).startswith("ray::Counter")
+    with pytest.raises(WorkerError, match="died"):
+        worker.call("die").result(30)
+    with pytest.raises(WorkerError):
+        worker.call("add", 1).result(30)
+    worker.stop()
+
+
+def test_a_device_is_a_machine_that_has_its_resource(ray_executor: Executor) -> None:
+    near, far = (ray_executor.worker(executor_work.Counter, 0, cpus=0, resource=name) for name in (None, "raspberry-pi-4"))
+    import ray
+
+    assert near.call("node").result(30) == ray.get_runtime_context().get_node_id()
+    assert far.call("node").result(30) != near.call("node").result(30)
+    near.stop()
+    far.stop()
+    with pytest.raises(DeviceError, match=r"none has 'my-board'.*ray start"):
+        ray_executor.worker(executor_work.Counter, 0, resource="my-board")
+
+
+def test_cores_are_those_of_one_machine(ray_executor: Executor) -> None:
+    assert ray_executor.cores == 2
+    assert LocalExecutor().cores == os.cpu_count()
