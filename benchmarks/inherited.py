@@ -2,7 +2,8 @@
 
 A supernet of the slimmable space is trained, then the three networks of uniform width 1.0, 0.5 and 0.25 and some random ones
 are trained alone with the same recipe. Printed are test metrics of both, their relative difference, and Kendall's rank
-correlation between them. Several trainings share the GPU, since networks this small leave most of it idle.
+correlation between them. Several trainings share the GPU, since networks this small leave most of it idle; they gain by it
+where NVIDIA's MPS runs their kernels side by side.
 
     python benchmarks/inherited.py --data ../shared/data/vision/nyuv2_96x128.npz --epochs 60 --json inherited.json
 """
@@ -22,13 +23,12 @@ import torch
 import torch.multiprocessing as mp
 from scipy.stats import kendalltau
 
-from nas.core import ArchConfig, DataSpec, TaskSpec, TrainingSpec
+from nas.core import ArchConfig, DataSpec, SearchSpace, TaskSpec, TrainingSpec
 from nas.data import MultiTaskData, load_data
 from nas.supernet import Alone, SpaceDefinition
 from nas.tasks import KINDS
 from nas.tasks.delta import delta_m
 from nas.train.evaluator import Evaluator
-from nas.train.sampling import sample_spread
 from nas.train.trainer import Trainer
 from search_spaces import make_space
 
@@ -71,6 +71,23 @@ def uniform(definition: SpaceDefinition, width: float) -> ArchConfig:
     """Return the network of one width throughout, at full depth and resolution."""
     picks = dict(definition.space.largest())
     return definition.space.arch({n: width if n.endswith(".width") else option for n, option in picks.items()})
+
+
+def random_networks(space: SearchSpace, count: int, seed: int = 1) -> tuple[ArchConfig, ...]:
+    """Return random architectures, half of them of middling size and half of any size.
+
+    Choices picked one by one average out. Every second architecture therefore first draws how large it leans, u uniform in
+    [0, 1], and then picks option Binomial(n - 1, u) of each n: over u each option is as likely as any, but choices agree.
+    """
+    rng = np.random.default_rng(seed)
+    archs = []
+    for i in range(count):
+        if i % 2:
+            u = rng.random()
+            archs.append(space.arch({c.name: c.options[rng.binomial(len(c.options) - 1, u)] for c in space.choices}))
+        else:
+            archs.append(space.sample(rng))
+    return tuple(archs)
 
 
 def train(definition: SpaceDefinition, data: MultiTaskData, training: Training) -> Trained:
@@ -117,14 +134,62 @@ def quality(metrics: Mapping[str, float], reference: Mapping[str, float], defini
     return delta_m(metrics, reference, definition.tasks, KINDS)
 
 
-def rank_correlations(inherited: Sequence[Mapping[str, float]], alone: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Return Kendall's τ between the two for each metric."""
-    return {name: float(kendalltau([m[name] for m in inherited], [m[name] for m in alone])[0]) for name, _, _ in COLUMNS}
-
-
-def line(label: str, metrics: Mapping[str, float]) -> str:
+def row(label: str, metrics: Mapping[str, float]) -> str:
     """Return one row of the table."""
     return f"{label:26s}" + "".join(f"{metrics[name]:>12{style}}" for name, _, style in COLUMNS)
+
+
+def report(
+    definition: SpaceDefinition, widths: Mapping[float, ArchConfig], every: Sequence[ArchConfig], results: Sequence[Trained]
+) -> dict[str, Any]:
+    """Print the comparison and return it.
+
+    Args:
+        definition: The space.
+        widths: The networks of uniform width, the full one among them.
+        every: These and the random ones.
+        results: Trainings of supernets and of networks alone; of several seeds the mean counts.
+    """
+
+    def mean(arch: ArchConfig, alone: bool) -> dict[str, float]:
+        rows = [r.metrics[arch.key] for r in results if r.training.arch == (arch if alone else None)]
+        return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+
+    pairs = [(mean(arch, False), mean(arch, True)) for arch in every]
+    gaps = [quality(inherited, alone, definition) for inherited, alone in pairs]
+    print(f"\n{'':26s}" + "".join(f"{title:>12s}" for _, title, _ in COLUMNS) + f"{'mean %':>10s}")
+    by_width = {}
+    for width, arch in widths.items():
+        (inherited, alone), gap = pairs[every.index(arch)], gaps[every.index(arch)]
+        shares = [(inherited[n] / alone[n] - 1) * (100 if n.startswith("miou") else -100) for n, _, _ in COLUMNS]
+        print(row(f"width {width} alone", alone))
+        print(row(f"width {width} in supernet", inherited))
+        print(f"{'  better by, %':26s}" + "".join(f"{share:>+12.1f}" for share in shares) + f"{gap:>+10.2f}")
+        by_width[width] = {"inherited": inherited, "alone": alone, "better_by_percent": gap}
+    reference = mean(widths[1.0], True)
+    scores = [tuple(quality(metrics, reference, definition) for metrics in pair) for pair in pairs]
+    taus = {name: _kendall([(inherited[name], alone[name]) for inherited, alone in pairs]) for name, _, _ in COLUMNS}
+    taus["mean"] = _kendall(scores)
+    print(f"\nover all {len(every)} networks better by {np.mean(gaps):+.2f} % (worst {min(gaps):+.2f}, best {max(gaps):+.2f})")
+    print("Kendall's tau: " + ", ".join(f"{name} {tau:.2f}" for name, tau in taus.items()))
+    rows = [
+        {
+            "label": r.training.label,
+            "seed": r.training.seed,
+            "arch": dict(r.training.arch) if r.training.arch else None,
+            "spec": asdict(r.training.spec),
+            "metrics": r.metrics,
+            "train_s": r.train_s,
+            "evaluate_s": r.evaluate_s,
+        }
+        for r in results
+    ]
+    archs = {arch.key: dict(arch) for arch in every}
+    return {"widths": by_width, "kendall_tau": taus, "gaps_percent": gaps, "archs": archs, "trainings": rows}
+
+
+def _kendall(pairs: Sequence[tuple[float, ...]]) -> float:
+    return float(kendalltau(*zip(*pairs, strict=True))[0])
 
 
 def main() -> None:
@@ -148,63 +213,18 @@ def main() -> None:
     spec = replace(TrainingSpec(epochs=given.epochs), **{k: json.loads(v) for k, v in (pair.split("=") for pair in given.set)})
 
     widths = {width: uniform(definition, width) for width in WIDTHS}
-    rng = np.random.default_rng(1)
-    draw = (definition.space.sample, lambda g: sample_spread(definition.space, g))  # in turn: middling sizes, all sizes
-    random = tuple(draw[i % 2](rng) for i in range(given.alone))
-    every = (*widths.values(), *random)
+    every = (*widths.values(), *random_networks(definition.space, given.alone))
     trainings = [Training(f"supernet, seed {s}", None, spec, s, every) for s in range(given.seeds)]
     trainings += [Training(f"width {w}, seed {s}", a, spec, s, (a,)) for w, a in widths.items() for s in range(given.seeds)]
-    trainings += [Training(f"random {i}", a, spec, 0, (a,)) for i, a in enumerate(random)]
+    trainings += [Training(f"random {i}", a, spec, 0, (a,)) for i, a in enumerate(every[len(widths) :])]
     start = time.perf_counter()
     results = train_all(definition, data, trainings, given.processes)
     seconds = time.perf_counter() - start
-
-    def mean(arch: ArchConfig, alone: bool) -> dict[str, float]:
-        """Return metrics of one architecture averaged over seeds."""
-        rows = [r.metrics[arch.key] for r in results if r.training.arch == (arch if alone else None)]
-        return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-
-    print(f"\n{'':26s}" + "".join(f"{title:>12s}" for _, title, _ in COLUMNS) + f"{'mean %':>10s}")
-    differences = {}
-    for width, arch in widths.items():
-        inherited, alone = mean(arch, False), mean(arch, True)
-        differences[width] = quality(inherited, alone, definition)
-        print(line(f"width {width} alone", alone))
-        print(line(f"width {width} in supernet", inherited))
-        shares = [(inherited[n] / alone[n] - 1) * (100 if n.startswith("miou") else -100) for n, _, _ in COLUMNS]
-        print(f"{'  better by, %':26s}" + "".join(f"{share:>+12.1f}" for share in shares) + f"{differences[width]:>+10.2f}")
-    reference = mean(widths[1.0], True)
-    inherited_all = next(r.metrics for r in results if r.training.arch is None)
-    pairs = [(inherited_all[arch.key], mean(arch, True)) for arch in every]
-    taus = rank_correlations([a for a, _ in pairs], [b for _, b in pairs])
-    scores = [[quality(m, reference, definition) for m in side] for side in zip(*pairs, strict=True)]
-    taus["mean"] = float(kendalltau(scores[0], scores[1])[0])
-    gaps = [quality(a, b, definition) for a, b in pairs]
-    print(f"\nover all {len(every)} networks, better by {np.mean(gaps):+.2f} % (worst {min(gaps):+.2f}, best {max(gaps):+.2f})")
-    print("Kendall's tau: " + ", ".join(f"{name} {tau:.2f}" for name, tau in taus.items()))
+    summary = report(definition, widths, every, results)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     print(f"{len(trainings)} trainings in {seconds:.0f} s on {device}")
     if given.json:
-        rows = [
-            {
-                "label": r.training.label,
-                "seed": r.training.seed,
-                "arch": dict(r.training.arch) if r.training.arch else None,
-                "metrics": r.metrics,
-                "train_s": r.train_s,
-                "evaluate_s": r.evaluate_s,
-            }
-            for r in results
-        ]
-        summary = {
-            "spec": asdict(spec),
-            "better_by_percent": differences,
-            "kendall_tau": taus,
-            "gaps": gaps,
-            "seconds": seconds,
-        }
-        archs = {arch.key: dict(arch) for arch in every}
-        given.json.write_text(json.dumps({**summary, "archs": archs, "trainings": rows}, indent=1))
+        given.json.write_text(json.dumps({"device": device, "seconds": seconds, **summary}, indent=1))
 
 
 if __name__ == "__main__":
