@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nas.core import Choice, SearchSpace
 
 OPTIONS = (0.25, 0.5, 1, 2, 3.5, "conv", "none", "größer")
-quick = settings(deadline=None, max_examples=60, derandomize=True)
+quick = settings(deadline=None, max_examples=40, derandomize=True)
 
 
 @st.composite

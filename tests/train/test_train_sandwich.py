@@ -101,7 +101,7 @@ def test_the_losses_reported_are_those_of_the_largest_subnet() -> None:
     sandwich = sandwich_of(SPEC)
     x, targets = batch()
     outputs = sandwich.supernet.extract(SPACE.largest())(x)
-    expected = {t.name: float(task_kind(t.kind).loss(outputs[t.name], targets[t.name])) for t in TASKS}
+    expected = {t.name: task_kind(t.kind).loss(outputs[t.name], targets[t.name]).item() for t in TASKS}
     sandwich.load(x, targets)
     for arch in four_archs():
         sandwich.run(arch)
@@ -167,5 +167,5 @@ def test_distance_of_dead_features_is_finite() -> None:
     own = [torch.zeros(1, 3, 2, 2, requires_grad=True)]
     distance = feature_distance(own, features((1, 3, 2, 2)))
     distance.backward()
-    assert float(distance) == pytest.approx(1)
+    assert distance.item() == pytest.approx(1)
     assert torch.isfinite(own[0].grad).all()  # type: ignore[arg-type]
