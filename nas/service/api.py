@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -66,10 +68,10 @@ def resume_in_background(store: SqlStore, job: JobId) -> None:
     """
     if store.job(job).state is JobState.DONE:
         raise UserError(f"a job that is not done can go on: {job} is done; nas pareto {job} prints its front")
-    if store.job(job).state not in (JobState.RUNNING, JobState.INTERRUPTED):
+    if store.job(job).state in (JobState.FAILED, JobState.CANCELLED):
         store.set_state(job, JobState.QUEUED)  # so that whoever watches it waits for the driver
     with (store.folder(job) / "driver.log").open("ab") as output:
-        subprocess.Popen(
+        driver = subprocess.Popen(
             [sys.executable, "-m", "nas.service.driver", job],
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -77,6 +79,7 @@ def resume_in_background(store: SqlStore, job: JobId) -> None:
             start_new_session=True,
             env={**os.environ, "NAS_STORE": store.url},  # not an argument: a URL may hold a password
         )
+    threading.Thread(target=driver.wait, daemon=True).start()  # or a caller that lives on would keep the dead one's number
 
 
 def cancel(store: SqlStore, job: JobId) -> None:
@@ -88,8 +91,10 @@ def cancel(store: SqlStore, job: JobId) -> None:
     record = store.job(job)
     if record.state in (JobState.DONE, JobState.CANCELLED):
         raise UserError(f"a job that runs or waits can be cancelled: {job} is {record.state}")
-    process = (record.owner or "").rpartition(":")[2]
-    driven = record.state in (JobState.RUNNING, JobState.CANCELLING) and process.isdigit() and is_alive(int(process))
+    host, _, process = (record.owner or "").rpartition(":")
+    driven = record.state in (JobState.RUNNING, JobState.CANCELLING) and process.isdigit()
+    if host == socket.gethostname():  # a driver elsewhere is asked, and answers if it lives
+        driven = driven and is_alive(int(process))
     store.set_state(job, JobState.CANCELLING if driven else JobState.CANCELLED)
 
 

@@ -153,8 +153,11 @@ def main() -> int:
     """Run the job named on the command line on the store that ``NAS_STORE`` names."""
     from nas.store import open_store
 
+    store, job = open_store(create=False), sys.argv[1]
     try:
-        run(open_store(create=False), sys.argv[1])
+        if store.job(job).state is JobState.CANCELLED:  # before this process came so far
+            raise CancelledError(f"job {job} was cancelled")
+        run(store, job)
     except CancelledError:
         return 130
     except UserError as error:

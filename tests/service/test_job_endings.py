@@ -1,0 +1,151 @@
+"""How a job ends other than well, and goes on: limits nobody meets, candidates that fail, two drivers, cancellations."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tiny_job import tiny_spec, until
+
+from nas.core import (
+    ArchConfig,
+    CancelledError,
+    DataError,
+    JobSpec,
+    JobState,
+    Objective,
+    SearchSpec,
+    Stage,
+    StageState,
+    UserError,
+)
+from nas.service import api
+from nas.service.workers import EvalWorker
+from nas.store import SqlStore, open_store
+from nas.train.evaluator import SplitName
+
+SHORT = SearchSpec("random", evaluations=3, batch_size=2, profile_samples=3, calibration_images=8, verify=1)
+
+
+def test_a_limit_that_no_candidate_keeps_is_said_after_the_search(store: SqlStore) -> None:
+    limited = (Objective("error.seg", limit=1e-6), Objective("macs"))
+    job = api.create(store, tiny_spec(objectives=limited, search=SHORT))
+    with pytest.raises(UserError, match=r"no candidate keeps error.seg<=1e-06: the nearest has .*; loosen the limit"):
+        api.run(store, job)
+    record = store.job(job)
+    assert record.state is JobState.FAILED
+    assert (record.error or "").startswith("no candidate keeps error.seg")
+    assert store.stages(job)[Stage.VERIFY].state is StageState.FAILED
+    assert len(store.evaluations(job, "verify")) == 1  # what was measured is kept, and is not measured again
+    with pytest.raises(UserError, match="no candidate keeps"):
+        api.run(store, job)
+    assert len(store.evaluations(job, "verify")) == 1
+
+
+def test_a_job_that_meets_a_bad_candidate_a_cancellation_and_a_dead_driver_ends_well(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One job for three troubles, as each run takes seconds."""
+    evaluate, calls = EvalWorker.evaluate, iter(range(100))
+
+    def troubled(self: EvalWorker, arch: ArchConfig, split: SplitName) -> dict[str, float]:
+        call = next(calls)
+        if call == 1:
+            raise RuntimeError("out of memory\nand more")
+        if call == 2:
+            api.cancel(store, job)
+            assert store.job(job).state is JobState.CANCELLING
+            for _ in range(2):  # two beats of the driver's heart, the first of which may have begun before
+                last = store.job(job).heartbeat
+                until(lambda last=last: store.job(job).heartbeat != last, 10)
+        return evaluate(self, arch, split)
+
+    monkeypatch.setattr("nas.service.context.HEARTBEAT_S", 0.05)
+    monkeypatch.setattr(EvalWorker, "evaluate", troubled)
+    job = api.create(store, tiny_spec(search=replace(SHORT, evaluations=5, batch_size=5)))
+    with pytest.raises(CancelledError, match=f"nas resume {job}"):
+        api.run(store, job)
+    assert (store.job(job).state, store.job(job).owner) == (JobState.CANCELLED, None)
+    before = store.evaluations(job)
+    assert [row.failure for row in before] == ["", "RuntimeError: out of memory", ""]  # what was under way is kept
+
+    # A driver that died while it was being cancelled; its number belongs to a process that lives, this one's parent.
+    assert store.claim(job, f"{socket.gethostname()}:{os.getppid()}")
+    store.set_state(job, JobState.CANCELLING)
+    assert api.run(store, job) is JobState.DONE
+    assert store.job(job).owner is None
+    rows = store.evaluations(job, "search")
+    assert rows[:3] == before
+    assert len({row.arch.key for row in rows}) == len(rows) == 5
+    assert store.stages(job)[Stage.SEARCH].result == {"candidates": 5, "failed": 1}
+    assert rows[1].arch.key not in {row.arch.key for row in store.evaluations(job, "verify")}
+
+
+def test_a_job_whose_data_is_gone_fails_with_the_reason(
+    store: SqlStore, spec: JobSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(__file__).parent)
+    job = api.create(store, replace(spec, data=replace(spec.data, name="python:own_rooms:unreadable", options={})))
+    with pytest.raises(DataError, match="disk gone"):
+        api.run(store, job)
+    assert store.job(job).state is JobState.FAILED
+    assert "disk gone" in (store.job(job).error or "")
+    assert store.job(job).owner is None
+
+
+def test_one_driver_runs_a_job(store: SqlStore, spec: JobSpec) -> None:
+    job = api.create(store, spec)
+    context = multiprocessing.get_context("spawn")
+    entered, leave = context.Event(), context.Event()
+    other = context.Process(target=hold, args=(store.url, job, entered, leave))
+    other.start()
+    try:
+        assert entered.wait(60)
+        with pytest.raises(UserError, match=f"is being run by {socket.gethostname()}:{other.pid}; wait for it or cancel it"):
+            api.run(store, job)
+        assert (store.job(job).owner or "").endswith(f":{other.pid}")
+        assert store.job(job).state is JobState.QUEUED  # the refused one changes nothing
+    finally:
+        leave.set()
+        other.join(30)
+    assert other.exitcode == 0
+
+
+def hold(url: str, job: str, entered: object, leave: object) -> None:
+    """Be the job's driver until told to leave."""
+    from nas.service.driver import _claimed
+
+    with _claimed(open_store(url), job):
+        entered.set()  # type: ignore[attr-defined]
+        leave.wait(60)  # type: ignore[attr-defined]
+
+
+def test_a_driver_of_another_machine_is_left_alone_until_it_is_silent(store: SqlStore, spec: JobSpec) -> None:
+    job = api.create(store, spec)
+    assert store.claim(job, "elsewhere:1")
+    store.set_state(job, JobState.RUNNING)
+    with pytest.raises(UserError, match="elsewhere:1"):
+        api.run(store, job)
+    api.cancel(store, job)
+    assert store.job(job).state is JobState.CANCELLING
+
+
+def test_a_job_cancelled_before_its_driver_began_does_not_run(store: SqlStore, spec: JobSpec) -> None:
+    job = api.submit(store, spec)
+    api.cancel(store, job)  # the driver takes seconds to start
+    log = store.folder(job) / "driver.log"
+    until(lambda: log.exists() and store.job(job).state is JobState.CANCELLED, 30)
+    assert {record.state for record in store.stages(job).values()} == {StageState.WAITING}
+
+
+def test_a_done_job_does_not_go_on_in_the_background(store: SqlStore, spec: JobSpec) -> None:
+    job = api.create(store, spec)
+    store.set_state(job, JobState.DONE)
+    with pytest.raises(UserError, match="is done"):
+        api.resume_in_background(store, job)
+    with pytest.raises(UserError, match="is done"):
+        api.cancel(store, job)
