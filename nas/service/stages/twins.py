@@ -10,6 +10,9 @@ from nas.service.workers import train_twin
 from nas.train.compute import choose_compute
 
 
+LEAST_CPUS = 0.5  # of a twin: many tasks do not all train at once, each holds the data
+
+
 def twins(context: JobContext) -> None:
     """Train the twins; each goes on from its own checkpoint."""
     store, job, spec = context.store, context.job, context.spec
@@ -36,6 +39,8 @@ def twins(context: JobContext) -> None:
     if not context.executor.concurrent:
         for config in configs:
             config["threads"] = context.executor.cores
+    # Three twins on two cores take turns: were each to have a core, the third would run alone at the end.
+    cpus = min(1.0, max(LEAST_CPUS, context.executor.cores / len(names)))
     share = 1.0 / len(names) if gpu else 0.0
-    context.executor.trials(train_twin, configs, on_report, context.folder / "twins" / "trials", cpus=1, gpus=share)
+    context.executor.trials(train_twin, configs, on_report, context.folder / "twins" / "trials", cpus=cpus, gpus=share)
     store.finish(job, Stage.TWINS, metrics)
