@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from hypothesis import settings
+from hypothesis import Phase, settings
 from torch import Tensor
 
 from nas.core import ArchConfig, InputSpec, Task
 from nas.supernet import SpaceDefinition
 from search_spaces import SPACES, make_space
 
-quick = settings(deadline=None, max_examples=12, derandomize=True)
+quick = settings(deadline=None, max_examples=12, derandomize=True, phases=[Phase.explicit, Phase.generate])
 
 SEG, DEPTH, NORMALS = Task("seg", "segmentation", 5), Task("depth", "depth", 1), Task("normals", "normals", 3)
 ROOM = Task("room", "classification", 4)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 
 from nas.core import Choice, SearchSpace
 
 OPTIONS = (0.25, 0.5, 1, 2, 3.5, "conv", "none", "größer")
-quick = settings(deadline=None, max_examples=40, derandomize=True)
+quick = settings(deadline=None, max_examples=40, derandomize=True, phases=[Phase.explicit, Phase.generate])
 
 
 @st.composite
