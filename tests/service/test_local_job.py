@@ -45,7 +45,8 @@ from nas.store import open_store
 store = open_store(sys.argv[1])
 job = api.create(store, SPEC)
 print(job, api.run(store, job))
-assert api.profile_job(store, job, "smallest")["macs"] < api.profile_job(store, job)["macs"]
+known = store.profiles(job)[0]
+assert api.profile_job(store, job, known.arch.key)["macs"] == known.metrics["macs"]
 print("ray" in sys.modules)
 """
 
@@ -99,7 +100,7 @@ def test_an_export_is_kept_only_if_it_is_what_was_verified(done: tuple[SqlStore,
     assert {artifact.kind for artifact in store.artifacts(job, key=row.arch.key)} >= {"onnx", "card"}
 
     other = replace(quiet, metrics={**row.metrics, "error.depth": row.metrics["error.depth"] * 1.02})
-    with pytest.raises(ExportError, match="error.depth"):
+    with pytest.raises(ExportError, match=r"its error\.depth is"):
         export_arch(store, job, other, tmp_path / "bad")
     assert not list(tmp_path.glob("bad/*"))
 
