@@ -8,7 +8,8 @@ Architectures, ICCV 2023; the network itself (a ResNet-like encoder, FPN-like de
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -126,6 +127,11 @@ class SlimmableNet(MultiTaskNet):
         return {task: cast("PyramidDecoder | PooledDecoder", decoder).head for task, decoder in self.decoders.items()}
 
 
+def _distinct(ratios: Sequence[float], size: Callable[[float], object]) -> tuple[float, ...]:
+    """Return the ratios that give different sizes, so that no network has two names; of equals the largest ratio."""
+    return tuple({size(float(ratio)): float(ratio) for ratio in ratios}.values())
+
+
 class Slimmable:
     """The definition of the space.
 
@@ -182,10 +188,10 @@ class Slimmable:
         self.space = SearchSpace(
             "slimmable",
             [
-                Choice("resolution", tuple(float(ratio) for ratio in resolutions)),
-                *(Choice(f"encoder.{stage}.width", tuple(float(ratio) for ratio in widths)) for stage in stages),
+                Choice("resolution", _distinct(resolutions, self._resolution)),
+                *(Choice(f"encoder.{stage}.width", _distinct(widths, partial(self._width, stage))) for stage in stages),
                 *(Choice(f"encoder.{stage}.depth", tuple(int(depth) for depth in depths)) for stage in stages),
-                *(Choice(f"decoder.{task.name}.width", tuple(float(ratio) for ratio in widths)) for task in self.tasks),
+                *(Choice(f"decoder.{task.name}.width", _distinct(widths, self._decoder_width)) for task in self.tasks),
             ],
         )
 

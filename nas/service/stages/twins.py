@@ -9,7 +9,6 @@ from nas.service.context import JobContext
 from nas.service.workers import train_twin
 from nas.train.compute import choose_compute
 
-
 LEAST_CPUS = 0.5  # of a twin: many tasks do not all train at once, each holds the data
 
 
