@@ -6,13 +6,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from typing import Any
+from typing import Any, TypeVar
 
-from nas.core import ArchConfig, CancelledError, NasError, WorkerError
+from nas.core import CancelledError, NasError, WorkerError
 from nas.service.executors import Worker
 
 ATTEMPTS = 4
 PATIENCE_S = 1.0  # between a worker's death and its successor; a lost node takes Ray seconds to notice
+Item = TypeVar("Item")  # an architecture to evaluate, or a file to measure
 
 
 class Pool:
@@ -28,7 +29,7 @@ class Pool:
         self._make, self._size, self._check = make, max(1, size), check
         self._idle: list[Worker] = []
 
-    def run(self, method: str, items: Iterable[ArchConfig], *args: Any) -> Iterator[tuple[ArchConfig, Any]]:
+    def run(self, method: str, items: Iterable[Item], *args: Any) -> Iterator[tuple[Item, Any]]:
         """Yield each item with what ``worker.method(item, *args)`` returned, as results come.
 
         Args:
@@ -45,7 +46,7 @@ class Pool:
             CancelledError: The job was cancelled.
         """
         waiting = deque((item, 1) for item in items)
-        running: dict[Future[Any], tuple[Worker, ArchConfig, int]] = {}
+        running: dict[Future[Any], tuple[Worker, Item, int]] = {}
         try:
             while waiting or running:
                 self._check()
