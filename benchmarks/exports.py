@@ -13,7 +13,7 @@ import numpy as np
 
 from hw_profiles.devices import fingerprint, load_device
 from hw_profiles.timing import LatencyMeter
-from nas.core import ExportError, front
+from nas.core import ExportError, UserError, front
 from nas.service import api
 from nas.store import open_store
 
@@ -26,10 +26,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("exported"))
     parser.add_argument("--json", type=Path, default=None, help="where to write every number")
     given = parser.parse_args()
-    store = open_store(given.store, create=False)
-    job = next((row for row in store.jobs() if given.job == "latest" or row.id.startswith(given.job)), None)
-    if job is None:
-        print("skipped: the store holds no such job; run one first")
+    try:
+        store = open_store(given.store, create=False)
+        job = store.job(given.job)
+    except UserError as error:
+        print(f"skipped: {error}")
         return
     device = load_device(job.spec.devices[0])
     metric = f"latency_ms@{device.name}"

@@ -35,7 +35,7 @@ def test_own_data_on_a_cluster_submitted_cancelled_resumed_interrupted(
     monkeypatch.setenv("NAS_STORE", store.url)
     began = time.monotonic()
     job = api.submit(store, SPEC)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 20  # at once: not after the job
     until(lambda: store.stages(job)[Stage.TRAIN].done >= 1)
     api.cancel(store, job)
     until(lambda: store.job(job).state is JobState.CANCELLED and store.job(job).owner is None)
