@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
-from nas.core import CancelledError, JobId, JobSpec, JobState, Stage, StageState, Store
+from nas.core import CancelledError, CurvePoint, JobId, JobSpec, JobState, Stage, StageState, Store
 from nas.data import MultiTaskData
 from nas.service.executors import Executor
 from nas.service.workers import job_data, job_definition
@@ -53,6 +54,13 @@ class JobContext:
         """Return whether nothing is left of a stage: it was finished, or the job has no such stage."""
         found = self.store.stages(self.job).get(stage)
         return found is None or found.state is StageState.DONE
+
+    def add_curves(self, step: int, curves: Mapping[str, float]) -> None:
+        """Store a report's points, unless they are stored: a resumed training repeats its last report."""
+        known = self.store.curves(self.job)
+        points = [CurvePoint(name, step, value) for name, value in curves.items() if (step, value) not in known.get(name, ())]
+        if points:
+            self.store.add_curve(self.job, points)
 
     def check(self) -> None:
         """Raise `CancelledError` where the user has cancelled the job, or another stage has failed."""

@@ -68,9 +68,9 @@ class TrainWorker:
             job_definition(spec, data), data, spec.training, spec.seed, folder, rank=rank, world=world, meeting=meeting
         )
 
-    def epoch(self) -> int:
-        """Return how many epochs were trained before."""
-        return self._trainer.epoch
+    def last(self) -> EpochReport | None:
+        """Return what came of the last epoch before, which a driver that died may not have written down."""
+        return self._trainer.last
 
     def run_epoch(self) -> EpochReport:
         """Train one epoch."""
@@ -164,9 +164,13 @@ def train_twin(config: dict[str, Any], report: Any) -> None:
     definition = job_definition(spec, data)
     recipe = replace(spec.training, subnets=1, balancing="equal", epochs=spec.training.twin_epochs or spec.training.epochs)
     trainer = Trainer(Alone(definition, definition.space.largest()), data, recipe, spec.seed, folder)
-    while not trainer.done:
+    epoch = trainer.last
+    while True:
+        if epoch:
+            report({"epoch": epoch.epoch, "epochs": epoch.epochs, "step": epoch.step, "curves": epoch.curves})
+        if trainer.done:
+            break
         epoch = trainer.run_epoch()
-        report({"epoch": epoch.epoch, "epochs": epoch.epochs, "step": epoch.step, "curves": epoch.curves})
     trainer.supernet.eval()
     evaluator = Evaluator(trainer.supernet, trainer.data, spec.search.calibration_images)
     arch = trainer.supernet.definition.space.largest()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,6 +101,7 @@ class Trainer:
         space = definition.space
         self._pool = [space.sample(self._rng_pool) for _ in range(CAPTURED_SUBNETS)] if device.type == "cuda" else None
         self.epoch = 0
+        self.last: EpochReport | None = None  # of the last epoch, also one that a former process trained
         self.path = folder / "checkpoint.safetensors" if folder else None
         if self.path and self.path.exists():
             self._restore(self.path)
@@ -144,8 +145,9 @@ class Trainer:
         if self.group.rank == 0:
             if self.done or self.epoch % max(1, self.spec.epochs // VALIDATIONS) == 0:
                 curves |= self._validate()
-            written = self._save()
-        return EpochReport(self.epoch, self.spec.epochs, self.step, curves, written)
+            written = self._save(curves)
+        self.last = EpochReport(self.epoch, self.spec.epochs, self.step, curves, written)
+        return self.last
 
     def close(self) -> None:
         """Leave the group of processes."""
@@ -183,16 +185,17 @@ class Trainer:
         self.supernet.train()
         return curves
 
-    def _save(self) -> str | None:
+    def _save(self, curves: Mapping[str, float]) -> str | None:
         if self.path is None:
             return None
-        facts = {"epoch": self.epoch, "step": self.step, "seed": self.seed}
+        facts = {"epoch": self.epoch, "step": self.step, "seed": self.seed, "curves": dict(curves)}
         return save_checkpoint(self.path, training_tensors(self.model, self.optimizer), facts)
 
     def _restore(self, path: Path) -> None:
         tensors, facts = load_checkpoint(path)
         restore_training(self.model, self.optimizer, tensors)
         self.epoch = int(facts["epoch"])
+        self.last = EpochReport(self.epoch, self.spec.epochs, self.step, facts["curves"])
         # The schedule is a function of the step: it is walked there, not kept.
         self.schedule.last_epoch = self.step - 1
         self.optimizer._opt_called = True  # type: ignore[attr-defined]  # or the schedule warns that no step was taken

@@ -23,7 +23,7 @@ def tiny_spec(**changes: Any) -> JobSpec:
         "objectives": COSTS,
         "executor": "local",
         "data": DataSpec("scenes", options={"images": 32, "test_images": 8, "size": 16}, val_fraction=0.25),
-        "space": SpaceSpec(options={"channels": [8, 16], "decoder_channels": 8, "widths": [0.5, 1.0], "resolutions": [1.0]}),
+        "space": SpaceSpec(options={"channels": [16, 32], "decoder_channels": 16, "widths": [0.5, 1.0], "resolutions": [1.0]}),
         "training": TrainingSpec(epochs=2, batch_size=8, precision="fp32"),
         "search": SearchSpec("random", evaluations=6, batch_size=3, profile_samples=4, calibration_images=8, verify=3),
     }

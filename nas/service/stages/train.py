@@ -7,7 +7,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from pathlib import Path
 from typing import Any
 
-from nas.core import Artifact, CurvePoint, Stage, WorkerError
+from nas.core import Artifact, Stage, WorkerError
 from nas.service.context import JobContext
 from nas.service.executors import Worker
 from nas.service.pool import ATTEMPTS
@@ -41,10 +41,10 @@ def train(context: JobContext) -> None:
     path = context.folder / CHECKPOINT
     digest = sha256(path)
     store.add_artifact(job, Artifact("checkpoint", path, digest))
-    store.finish(job, Stage.TRAIN, {"checkpoint": digest[:16], "steps": report.step if report else None})
+    store.finish(job, Stage.TRAIN, {"checkpoint": digest[:16], "steps": report.step})
 
 
-def _train_until_done(context: JobContext) -> EpochReport | None:
+def _train_until_done(context: JobContext) -> EpochReport:
     store, job, spec = context.store, context.job, context.spec
     world = spec.training.workers if context.executor.concurrent else 1
     gpus = 1.0 if choose_compute(spec.training).device.type == "cuda" else 0.0
@@ -58,17 +58,18 @@ def _train_until_done(context: JobContext) -> EpochReport | None:
         )
         for rank in range(world)
     ]
-    report: EpochReport | None = None
     try:
-        done: int = _all(workers, "epoch", context)[0]
-        store.progress(job, Stage.TRAIN, done, spec.training.epochs, "epochs", "training")
-        while done < spec.training.epochs:
+        report: EpochReport | None = _all(workers, "last", context)[0]
+        if report is None:
+            store.progress(job, Stage.TRAIN, 0, spec.training.epochs, "epochs", "training")
             report = _all(workers, "run_epoch", context)[0]
-            done = report.epoch
-            store.add_curve(job, [CurvePoint(name, report.step, value) for name, value in report.curves.items()])
+        while True:
+            context.add_curves(report.step, report.curves)
             losses = ", ".join(f"{n.removeprefix('loss.')} {v:.3f}" for n, v in report.curves.items() if n.startswith("loss."))
-            store.progress(job, Stage.TRAIN, done, report.epochs, "epochs", f"loss: {losses}")
-        return report
+            store.progress(job, Stage.TRAIN, report.epoch, report.epochs, "epochs", f"loss: {losses}")
+            if report.epoch >= report.epochs:
+                return report
+            report = _all(workers, "run_epoch", context)[0]
     finally:
         for worker in workers:
             worker.stop()

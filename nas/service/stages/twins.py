@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nas.core import CurvePoint, Stage
+from nas.core import Stage
 from nas.service.context import JobContext
 from nas.service.workers import train_twin
 from nas.train.compute import choose_compute
@@ -24,7 +24,7 @@ def twins(context: JobContext) -> None:
     def on_report(row: dict[str, Any]) -> None:
         name = row["name"]
         done[name] = row["epoch"]
-        store.add_curve(job, [CurvePoint(f"twin.{name}.{curve}", row["step"], value) for curve, value in row["curves"].items()])
+        context.add_curves(row["step"], {f"twin.{name}.{curve}": value for curve, value in row["curves"].items()})
         for split, values in row.get("metrics", {}).items():
             metrics[split] |= values
         store.progress(job, Stage.TWINS, sum(done.values()), epochs * len(names), "epochs", f"{name} alone")
