@@ -1,7 +1,7 @@
 """A subnet as a checked ONNX file with a model card."""
 
 from nas.export.card import CardFacts, make_card, run_snippet, to_markdown
-from nas.export.check import check_file, max_differences, open_session, run_over
+from nas.export.check import check_file, max_differences, open_session, run_over, weight_bytes
 from nas.export.export import Exported, export_model
 from nas.export.onnx_file import BATCH, INPUT_NAME, to_onnx
 
@@ -19,4 +19,5 @@ __all__ = [
     "run_snippet",
     "to_markdown",
     "to_onnx",
+    "weight_bytes",
 ]

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 import onnx
 import torch
+from onnx import numpy_helper
 from torch import Tensor, nn
 
 from nas.core import ExportError, InputSpec, Task
@@ -99,6 +100,12 @@ def max_differences(
                 )
             differences[task.name] = max(differences[task.name], float(apart.max()))
     return differences
+
+
+def weight_bytes(path: Path) -> int:
+    """Return the bytes of a file's weights: of every initializer, at its own precision."""
+    weights = onnx.load(path).graph.initializer
+    return sum(len(tensor.raw_data) or numpy_helper.to_array(tensor).nbytes for tensor in weights)
 
 
 def run_over(

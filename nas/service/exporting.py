@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-
 from hw_profiles.devices import fingerprint, load_device
 from hw_profiles.timing import LatencyMeter
 from nas.core import Artifact, Evaluation, ExportError, JobId, Store
-from nas.data import batches
-from nas.export import CardFacts, export_model, run_over
+from nas.export import CardFacts, export_model
+from nas.service.candidates import candidate_file, file_metrics, kept_file, samples
 from nas.service.workers import CHECKPOINT, job_data, job_evaluator
-from nas.tasks import evaluation_metrics, task_kind
+from nas.tasks import task_kind
 from nas.train.checkpoint import sha256
 
 ERROR_TOLERANCE = 0.005  # relative, of each task's error: the file against what was verified
@@ -23,6 +21,8 @@ LATENCY_ATTEMPTS = 3
 
 def export_arch(store: Store, job: JobId, row: Evaluation, out: Path | None) -> Path:
     """Write the ONNX file of a verified evaluation and its card; record them; return the file's path.
+
+    The file is the one that was verified; where that is gone, or was made by an earlier version, it is made again.
 
     Args:
         store: Holds the job.
@@ -50,16 +50,7 @@ def export_arch(store: Store, job: JobId, row: Evaluation, out: Path | None) -> 
 
     def measure(path: Path) -> Mapping[str, float]:
         """Return the file's own metrics, once they are those that were verified."""
-        meters = {task.name: task_kind(task.kind).meter() for task in data.tasks}
-
-        def update(outputs: dict[str, torch.Tensor], targets: Mapping[str, torch.Tensor]) -> None:
-            for name, task_meter in meters.items():
-                task_meter.update(outputs[name], targets[name])
-
-        run_over(path, batches(data.test, data.tasks, 64, None), update, threads=torch.get_num_threads())
-        measured: dict[str, float] = {}
-        for task in data.tasks:
-            measured |= evaluation_metrics(task, meters[task.name])
+        measured = file_metrics(path, data)
         for task in data.tasks:
             _near(f"error.{task.name}", measured[f"error.{task.name}"], row.metrics[f"error.{task.name}"], ERROR_TOLERANCE)
         if row.device is not None and here.key in row.device.split(","):
@@ -92,8 +83,8 @@ def export_arch(store: Store, job: JobId, row: Evaluation, out: Path | None) -> 
     name, target = row.arch.key, folder / "exports"
     if out is not None:
         name, target = (out.stem, out.parent) if out.suffix == ".onnx" else (name, out)
-    samples = [next(batches(data.test, data.tasks, 4, None))[0]]
-    made = export_model(module, facts, target.resolve(), name, samples, measure)
+    content = kept_file(store, job, row.arch) or candidate_file(module, row.arch, job, spec, data)
+    made = export_model(module, facts, target.resolve(), name, samples(data), measure, content)
     store.add_artifact(job, Artifact("onnx", made.onnx, sha256(made.onnx), row.arch.key))
     store.add_artifact(job, Artifact("card", made.json, sha256(made.json), row.arch.key))
     store.add_artifact(job, Artifact("card", made.markdown, sha256(made.markdown), row.arch.key))

@@ -13,14 +13,15 @@ import torch
 from hw_profiles.counting import count_cost
 from hw_profiles.devices import fingerprint, load_device
 from hw_profiles.timing import LatencyMeter
-from nas.core import ArchConfig, Fingerprint, JobSpec, Latency
+from nas.core import ArchConfig, Fingerprint, JobId, JobSpec, Latency
 from nas.data import MultiTaskData, load_data
 from nas.export import to_onnx
+from nas.service.candidates import candidate_file, checked_metrics
 from nas.service.pictures import sample_sheet
 from nas.supernet import Alone, MultiTaskNet, SpaceDefinition, Supernet
 from nas.train.checkpoint import load_checkpoint
 from nas.train.compute import choose_compute
-from nas.train.evaluator import Evaluator, SplitName, evaluate_module
+from nas.train.evaluator import Evaluator, SplitName
 from nas.train.trainer import EpochReport, Trainer
 from search_spaces import make_space
 
@@ -88,18 +89,20 @@ class EvalWorker:
 
     def __init__(self, spec: JobSpec, folder: Path, threads: int) -> None:
         torch.set_num_threads(threads)
+        self._spec = spec
         self._evaluator = job_evaluator(spec, folder)
 
     def evaluate(self, arch: ArchConfig, split: SplitName) -> dict[str, float]:
         """Return the tasks' metrics and what is counted of one subnet."""
         return self._evaluator.evaluate(arch, split) | self._count(self._evaluator.supernet.definition.build(arch))
 
-    def verify(self, arch: ArchConfig) -> tuple[dict[str, float], bytes, bytes]:
-        """Return one subnet's metrics on the test split, its ONNX file for timing, and a picture of some predictions."""
+    def verify(self, arch: ArchConfig, job: JobId) -> tuple[dict[str, float], bytes, bytes]:
+        """Return the metrics of one subnet's file on the test split, the file, and a picture of some predictions."""
         data = self._evaluator.data
         module = self._evaluator.module(arch)
-        metrics = evaluate_module(module, data.test, data.tasks) | self._count(module)
-        return metrics, onnx_bytes(module, data), sample_sheet(module, data.test, data.tasks)
+        content = candidate_file(module, arch, job, self._spec, data)
+        metrics = self._count(module) | checked_metrics(content, module, data)
+        return metrics, content, sample_sheet(module, data.test, data.tasks)
 
     def _count(self, module: MultiTaskNet) -> dict[str, float]:
         return count_cost(module, self._evaluator.data.input)

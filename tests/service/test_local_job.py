@@ -24,8 +24,9 @@ from nas.core import (
     front,
 )
 from nas.service import api
+from nas.service.candidates import file_metrics
 from nas.service.exporting import export_arch
-from nas.service.workers import CHECKPOINT
+from nas.service.workers import CHECKPOINT, job_data
 from nas.store import SqlStore, open_store
 
 SPEC = tiny_spec(
@@ -96,13 +97,23 @@ def test_an_export_is_kept_only_if_it_is_what_was_verified(done: tuple[SqlStore,
     row = store.evaluations(job, "verify")[0]
     quiet = replace(row, device=None)  # latencies of a network of microseconds vary too much to be asserted here
     path = export_arch(store, job, quiet, tmp_path / "good")
-    assert path.exists()
+    kept = store.folder(job) / "candidates" / f"{row.arch.key}.onnx"
+    assert path.read_bytes() == kept.read_bytes()  # the very file that was verified
+    own = file_metrics(kept, job_data(SPEC))
+    assert own == {name: row.metrics[name] for name in own}
+    assert set(own) == {n for n in row.metrics if "." in n and "@" not in n} | {"size_bytes"}
     assert {artifact.kind for artifact in store.artifacts(job, key=row.arch.key)} >= {"onnx", "card"}
 
     other = replace(quiet, metrics={**row.metrics, "error.depth": row.metrics["error.depth"] * 1.02})
     with pytest.raises(ExportError, match=r"its error\.depth is"):
         export_arch(store, job, other, tmp_path / "bad")
     assert not list(tmp_path.glob("bad/*"))
+
+    verified = kept.read_bytes()
+    kept.write_bytes(verified[:-1])  # not the verified one any more: it is made again
+    again = export_arch(store, job, quiet, tmp_path / "again")
+    kept.write_bytes(verified)
+    assert file_metrics(again, job_data(SPEC))["size_bytes"] == own["size_bytes"]
 
     checkpoint = store.folder(job) / CHECKPOINT
     content = checkpoint.read_bytes()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +12,7 @@ from hw_profiles.devices import load_device
 from nas.core import ArchConfig, Artifact, Evaluation, Objective, Stage, UserError, front, pareto_mask, to_minimise
 from nas.core.evaluation import Source
 from nas.search.improvement import greedy_hypervolume
+from nas.service.candidates import keep_file
 from nas.service.context import JobContext
 from nas.service.pool import Pool, reason
 from nas.service.stages.profile import profiler, reference
@@ -26,34 +29,20 @@ def verify(context: JobContext) -> None:
     left = [arch for arch in chosen if arch.key not in have]
     count, total = len(chosen) - len(left), len(chosen)
     store.progress(job, Stage.VERIFY, count, total, "candidates", "starting")
-    checkpoint = store.stages(job)[Stage.TRAIN].result.get("checkpoint")
     meters = {name: reference(context, name) for name in spec.devices} if left else {}
     timers = {name: Pool(lambda n=name, ms=ms: profiler(context, n, ms), 1, context.check) for name, (_, ms) in meters.items()}  # type: ignore[misc]
     fingerprints = ",".join(fingerprint.key for fingerprint, _ in meters.values())
     pool = Pool(lambda: evaluator(context), spec.search.workers, context.check)
     try:
-        # Accuracy first and latency after it, candidate by candidate: nothing else runs while a latency is measured.
-        for arch in left:
-            ((_, result),) = pool.run("verify", [arch])
-            if isinstance(result, Exception):
-                row = Evaluation(arch, {}, Source.MEASURED, VERIFY, "test", None, checkpoint, spec.seed, failure=reason(result))
-            else:
-                metrics, model, picture = result
-                latencies, spreads = {}, {}
-                for name, timer in timers.items():
-                    ((_, latency),) = timer.run("measure", [model])
-                    if isinstance(latency, Exception):
-                        raise latency
-                    metric = f"latency_ms@{load_device(name).name}"
-                    latencies[metric], spreads[metric] = latency.ms, latency.spread * latency.ms
-                metrics = with_delta_m(context, dict(metrics), "test") | latencies
-                row = Evaluation(
-                    arch, metrics, Source.MEASURED, VERIFY, "test", fingerprints, checkpoint, spec.seed, std=spreads
-                )
-                _keep_picture(context, arch, picture)
-            store.add(job, [row])
-            count += 1
-            store.progress(job, Stage.VERIFY, count, total, "candidates", row.failure or f"{arch.key} measured")
+        # Files and their accuracy first, as many at a time as there are workers; then latency, one by one: nothing else runs
+        # while a latency is measured.
+        size = spec.search.workers if context.executor.concurrent else 1
+        for start in range(0, len(left), size):
+            for arch, result in list(pool.run("verify", left[start : start + size], job)):
+                row = _evaluation(context, arch, result, timers, fingerprints)
+                store.add(job, [row])
+                count += 1
+                store.progress(job, Stage.VERIFY, count, total, "candidates", row.failure or f"{arch.key} measured")
     finally:
         pool.close()
         for timer in timers.values():
@@ -62,6 +51,28 @@ def verify(context: JobContext) -> None:
     if not points:
         raise UserError(_why_empty(store.evaluations(job, VERIFY), spec.objectives))
     store.finish(job, Stage.VERIFY, {"candidates": total, "front": len(points)})
+
+
+def _evaluation(
+    context: JobContext, arch: ArchConfig, result: Any, timers: Mapping[str, Pool], fingerprints: str
+) -> Evaluation:
+    """Return a candidate as its file was measured, after its latency on every device; the file is kept."""
+    store, job, seed = context.store, context.job, context.spec.seed
+    checkpoint = store.stages(job)[Stage.TRAIN].result.get("checkpoint")
+    if isinstance(result, Exception):
+        return Evaluation(arch, {}, Source.MEASURED, VERIFY, "test", None, checkpoint, seed, failure=reason(result))
+    metrics, content, picture = result
+    latencies, spreads = {}, {}
+    for name, timer in timers.items():
+        ((_, latency),) = timer.run("measure", [content])
+        if isinstance(latency, Exception):
+            raise latency
+        metric = f"latency_ms@{load_device(name).name}"
+        latencies[metric], spreads[metric] = latency.ms, latency.spread * latency.ms
+    keep_file(store, job, arch, content)
+    _keep_picture(context, arch, picture)
+    metrics = with_delta_m(context, dict(metrics), "test") | latencies
+    return Evaluation(arch, metrics, Source.MEASURED, VERIFY, "test", fingerprints, checkpoint, seed, std=spreads)
 
 
 def best_candidates(rows: list[Evaluation], objectives: tuple[Objective, ...], count: int, seed: int) -> list[ArchConfig]:
