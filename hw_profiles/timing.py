@@ -182,20 +182,14 @@ class _Runner:
     def __init__(self, model: bytes | Path, device: Device, inputs: Mapping[str, NDArray[Any]] | None) -> None:
         import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = device.threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        options = session_options(device)
         if inputs is None:  # one image: a batch left open costs ONNX Runtime shape arithmetic at every run
             options.add_free_dimension_override_by_name("batch", 1)
-        # A thread that spins while it waits takes the core from the one it waits for, where threads share cores.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.add_session_config_entry("session.inter_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(
                 model if isinstance(model, bytes) else str(model), options, providers=[device.provider]
             )
-            self._feeds = dict(inputs) if inputs is not None else _random_inputs(self._session)
+            self._feeds = dict(inputs) if inputs is not None else random_inputs(self._session)
             self._session.run(None, self._feeds)
         except Exception as error:  # ONNX Runtime raises a dozen types of its own that share no base
             name = "the model" if isinstance(model, bytes) else str(model)
@@ -220,7 +214,22 @@ class _Runner:
         return _Times(cpu / 1e6, wall / 1e6)
 
 
-def _random_inputs(session: Any) -> dict[str, NDArray[Any]]:
+def session_options(device: Device) -> Any:
+    """Return the options of ONNX Runtime under which networks are timed."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = device.threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # A thread that spins while it waits takes the core from the one it waits for, where threads share cores.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    return options
+
+
+def random_inputs(session: Any) -> dict[str, NDArray[Any]]:
+    """Return random values of the shapes a session takes, with 1 for every dynamic dimension."""
     rng = np.random.default_rng(0)
     types = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
     feeds: dict[str, NDArray[Any]] = {}

@@ -11,6 +11,7 @@ from typing import Any
 from nas.core.arch import ArchConfig
 from nas.core.device import Fingerprint, Latency
 from nas.core.job import JobId, JobSpec, JobState, Stage, StageState
+from nas.core.operator import OperatorTime
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,7 @@ class Profile:
         device: Name of the device in the job.
         fingerprint: What was measured on.
         metrics: What was counted: ``macs``, ``params``, ``size_bytes``, ``peak_bytes``.
+        operators: What the device's inference engine ran, with times that add up to `latency`; empty where they are not known.
     """
 
     arch: ArchConfig
@@ -96,6 +98,7 @@ class Profile:
     fingerprint: Fingerprint
     latency: Latency
     metrics: Mapping[str, float]
+    operators: tuple[OperatorTime, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

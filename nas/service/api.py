@@ -177,7 +177,7 @@ def _profile(spec: JobSpec, arch: str, device: str | None, known: Mapping[str, A
     name = device or spec.devices[0]
     worker = ProfileWorker(spec, name)
     worker.use_reference(worker.calibrate()[1])
-    latency, counted = worker.profile(picked)
+    latency, counted, _ = worker.profile(picked)
     return {
         "key": picked.key,
         **counted,

@@ -12,8 +12,10 @@ import torch
 
 from hw_profiles.counting import count_cost
 from hw_profiles.devices import fingerprint, load_device
+from hw_profiles.node_times import node_times
 from hw_profiles.timing import LatencyMeter
 from nas.core import ArchConfig, Fingerprint, JobId, JobSpec, Latency
+from nas.core.operator import OperatorTime
 from nas.data import MultiTaskData, load_data
 from nas.export import to_onnx
 from nas.service.candidates import candidate_file, checked_metrics
@@ -131,11 +133,16 @@ class ProfileWorker:
         """Express latencies in the milliseconds of a device whose reference network takes `reference_ms`."""
         self._meter = LatencyMeter(self._device, reference_ms)
 
-    def profile(self, arch: ArchConfig) -> tuple[Latency, dict[str, float]]:
-        """Return the latency and the counted cost of one architecture; its weights do not matter."""
+    def profile(self, arch: ArchConfig) -> tuple[Latency, dict[str, float], tuple[OperatorTime, ...]]:
+        """Return the latency, the counted cost and the timed operators of one architecture; its weights do not matter."""
         module = self._definition.build(arch).eval()
-        counted = count_cost(module, self._data.input)
-        return self._measured(onnx_bytes(module, self._data), thorough=False), counted
+        model = self._file(module, arch)
+        latency = self._measured(model, thorough=False)
+        return latency, count_cost(module, self._data.input), node_times(model, self._device, latency.ms)
+
+    def _file(self, module: MultiTaskNet, arch: ArchConfig) -> bytes:
+        """Return the file to time; what runs must be what would run in the file that is handed out."""
+        return onnx_bytes(module, self._data)
 
     def measure(self, model: bytes) -> Latency:
         """Return the latency of an ONNX file, measured with several fresh sessions."""

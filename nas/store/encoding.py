@@ -8,7 +8,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
 from functools import cache
@@ -35,6 +35,7 @@ from nas.core import (
     StageRecord,
     StageState,
 )
+from nas.core.operator import Operator, OperatorTime
 from nas.store import models
 
 Value = TypeVar("Value")
@@ -223,13 +224,33 @@ def profile_row(job: str, value: Profile) -> Row:
         "fingerprint": value.fingerprint.key,
         "latency": dump(value.latency),
         "metrics": dump({name: float(number) for name, number in value.metrics.items()}),
+        "operators": _operator_rows(value.operators),
     }
 
 
 def profile(row: models.ProfileRow, picks: str, made_on: models.FingerprintRow) -> Profile:
     """Return a profile from its row, the canonical JSON of its architecture and its fingerprint."""
     fingerprint = Fingerprint(made_on.cpu, made_on.cores, made_on.onnxruntime, made_on.provider, made_on.threads)
-    return Profile(ArchConfig.from_json(picks), row.device, fingerprint, load(Latency, row.latency), json.loads(row.metrics))
+    latency, metrics = load(Latency, row.latency), json.loads(row.metrics)
+    return Profile(ArchConfig.from_json(picks), row.device, fingerprint, latency, metrics, _operators(row.operators))
+
+
+def _operator_rows(operators: Sequence[OperatorTime]) -> str | None:
+    """Return one list per operator, without the names of the fields: a network has a hundred."""
+    rows = [[t.operator.name, t.operator.kind, t.operator.dtype, *_shapes(t.operator), t.ms] for t in operators]
+    return json.dumps(rows, separators=(",", ":")) if rows else None
+
+
+def _shapes(op: Operator) -> list[list[int]]:
+    return [list(op.input), list(op.other), list(op.output)]
+
+
+def _operators(text: str | None) -> tuple[OperatorTime, ...]:
+    rows = json.loads(text) if text else []
+    return tuple(
+        OperatorTime(Operator(name, kind, dtype, tuple(input), tuple(other), tuple(output)), ms)
+        for name, kind, dtype, input, other, output, ms in rows
+    )
 
 
 def predictor_row(job: str, report: PredictorReport, state: Mapping[str, Any]) -> Row:

@@ -166,6 +166,7 @@ class ProfileRow(Base):
     fingerprint: Mapped[str] = mapped_column(ForeignKey("fingerprints.key"))
     latency: Mapped[str]  # JSON
     metrics: Mapped[str]  # JSON
+    operators: Mapped[str | None]  # JSON; NULL where they were not timed
     __table_args__ = (UniqueConstraint("job_id", "arch_key", "device", name="uq_profiles"),)
 
 

@@ -117,7 +117,7 @@ def test_a_table_that_sqlite_copies_keeps_what_refers_to_it(
         with operations.batch_alter_table("jobs", recreate="always") as batch:
             batch.add_column(Column("comment", Text))
 
-    monkeypatch.setattr("nas.store.connection.HEAD", "0002")
+    monkeypatch.setattr("nas.store.connection.HEAD", "9999")
     monkeypatch.setattr("nas.store.connection.upgrade", copy_jobs)
     again = open_store(url)
     assert "comment" in {column["name"] for column in inspect(again.engine).get_columns("jobs")}

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from hw_profiles.devices import load_device
-from nas.core import ArchConfig, FloatArray, Predictor, PredictorReport, Stage
+from nas.core import ArchConfig, FloatArray, Predictor, PredictorReport, Profile, Stage
 from nas.service.context import JobContext
 from nas.supernet import SpaceDefinition
 from predictors import from_state, make_predictor
 from predictors.features import cost_features
+from predictors.operator_latency import KIND as OPERATORS
+from predictors.operator_latency import OperatorLatency, held_out_operators
 from predictors.quality import held_out
 
-KIND = "log_gaussian_process"
+GAUSSIAN_PROCESS = "log_gaussian_process"
 Vectorised = Callable[[Sequence[ArchConfig]], FloatArray]
+Fitted = tuple[PredictorReport, dict[str, Any]]
 
 
 def fit(context: JobContext) -> None:
@@ -28,28 +32,69 @@ def fit(context: JobContext) -> None:
         own = [row for row in rows if row.device == device]
         target = f"latency_ms@{device}"
         store.progress(job, Stage.FIT, index, len(context.spec.devices), "predictors", target)
-        features = latency_features(context.definition, [row.arch for row in own])
-        measured = np.array([row.latency.ms for row in own])
-        rng = np.random.default_rng([context.spec.seed, 3])
-        quality, truth, predicted = held_out(lambda: make_predictor(KIND), features, measured, rng)
-        predictor = make_predictor(KIND)
-        predictor.fit(features, measured)
-        report = PredictorReport(target, KIND, len(own), len(own), quality, tuple(truth.tolist()), tuple(predicted.tolist()))
-        store.save_predictor(job, report, predictor.state())
-        qualities[target] = quality
-        store.log(job, f"{target}: held-out error {quality['mape']:.1%}, {quality['within_10']:.0%} within 10 %")
+        report, state = best_latency(context.definition, own, target, context.spec.seed)
+        store.save_predictor(job, report, state)
+        qualities[target] = dict(report.quality)
+        error, share = report.quality["mape"], report.quality["within_10"]
+        store.log(job, f"{target}: held-out error {error:.1%}, {share:.0%} within 10 % ({report.kind})")
     store.finish(job, Stage.FIT, {"quality": qualities})
 
 
+def best_latency(definition: SpaceDefinition, rows: Sequence[Profile], target: str, seed: int) -> Fitted:
+    """Return the predictor with the smaller held-out error, of those that the profiles allow, with its report and state.
+
+    The operators' times, where every profile has them, else a Gaussian process on the choices.
+    """
+    candidates = [gaussian_process(definition, rows, target, seed)]
+    if all(row.operators for row in rows):
+        candidates.append(by_operators(definition, rows, target, seed))
+    return min(candidates, key=lambda fitted: fitted[0].quality["mape"])
+
+
+def gaussian_process(definition: SpaceDefinition, rows: Sequence[Profile], target: str, seed: int) -> Fitted:
+    """Return a Gaussian process on the choices and the multiply-accumulates."""
+    features, measured = latency_features(definition, [row.arch for row in rows]), _measured(rows)
+    rng = np.random.default_rng([seed, 3])
+    held = held_out(lambda: make_predictor(GAUSSIAN_PROCESS), features, measured, rng)
+    predictor = make_predictor(GAUSSIAN_PROCESS)
+    predictor.fit(features, measured)
+    return _report(target, GAUSSIAN_PROCESS, *held), predictor.state()
+
+
+def by_operators(definition: SpaceDefinition, rows: Sequence[Profile], target: str, seed: int) -> Fitted:
+    """Return a predictor that adds up the times of an architecture's operators."""
+    archs, graphs, measured = [row.arch for row in rows], [row.operators for row in rows], _measured(rows)
+    held = held_out_operators(definition.space, archs, graphs, measured, np.random.default_rng([seed, 3]))
+    predictor = OperatorLatency(definition.space)
+    predictor.fit(archs, graphs, measured)
+    return _report(target, OPERATORS, *held), predictor.state()
+
+
 def latency_features(definition: SpaceDefinition, archs: Sequence[ArchConfig]) -> FloatArray:
-    """Return what a latency predictor sees of architectures, shape (n, d)."""
+    """Return what the Gaussian process sees of architectures, shape (n, d)."""
     return cost_features(definition.space.encode(archs), {"macs": definition.macs(archs)})
 
 
 def latency_functions(context: JobContext) -> dict[str, Vectorised]:
     """Return each device's predicted latency as a vectorised function of architectures."""
+    return {
+        report.target: latency_function(context.definition, report.kind, state)
+        for report, state in context.store.predictors(context.job)
+    }
 
-    def function(predictor: Predictor) -> Vectorised:
-        return lambda archs: predictor.predict(latency_features(context.definition, archs))[0]
 
-    return {report.target: function(from_state(report.kind, state)) for report, state in context.store.predictors(context.job)}
+def latency_function(definition: SpaceDefinition, kind: str, state: Mapping[str, Any]) -> Vectorised:
+    """Return a stored predictor as a vectorised function of architectures."""
+    if kind == OPERATORS:
+        operators = OperatorLatency.from_state(definition.space, state)
+        return lambda archs: operators.predict(archs)[0]
+    predictor: Predictor = from_state(kind, state)
+    return lambda archs: predictor.predict(latency_features(definition, archs))[0]
+
+
+def _measured(rows: Sequence[Profile]) -> FloatArray:
+    return np.array([row.latency.ms for row in rows])
+
+
+def _report(target: str, kind: str, quality: dict[str, float], truth: FloatArray, predicted: FloatArray) -> PredictorReport:
+    return PredictorReport(target, kind, len(truth), len(truth), quality, tuple(truth.tolist()), tuple(predicted.tolist()))

@@ -32,8 +32,8 @@ def profile(context: JobContext) -> None:
             for arch, result in pool.run("profile", left):
                 if isinstance(result, Exception):
                     raise result
-                latency, counted = result
-                store.add_profiles(job, [Profile(arch, device.name, fingerprint, latency, counted)])
+                latency, counted, operators = result
+                store.add_profiles(job, [Profile(arch, device.name, fingerprint, latency, counted, operators)])
                 note = f"{latency.ms:.2f} ms on {device.name}" + (" (noisy)" if latency.noisy else "")
                 store.progress(job, Stage.PROFILE, len(store.profiles(job)), total, "subnets", note)
         finally:

@@ -1,0 +1,200 @@
+"""Which operators an architecture has, as functions of its choices, learned from the graphs of some; then sums of tables.
+
+To write a network out takes a second, and a search asks for tens of thousands. But each side of each operator depends on
+few choices: a convolution's inputs on the width of the layer before, its pixels on the resolution, whether it is there at
+all on a depth, whether its values are dequantized on the precisions at both ends. Those few are found in the graphs that
+were measured: one decision tree per property, grown until it repeats what was seen. What depends on the same choices
+then becomes one table of milliseconds.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.core import ArchConfig, DataError, FloatArray, SearchSpace
+from nas.core.operator import Operator
+
+MOST_CELLS = 50_000  # of one table
+Codes = NDArray[np.int64]  # (architectures, choices): position of the option picked; the number of options where inactive
+Cost = Callable[[Sequence[Operator]], FloatArray]
+
+
+def option_codes(space: SearchSpace, archs: Sequence[ArchConfig]) -> Codes:
+    """Return the position of each architecture's option in each choice, shape (n, choices)."""
+    codes = np.empty((len(archs), len(space.choices)), dtype=np.int64)
+    for column, choice in enumerate(space.choices):
+        places = {option: place for place, option in enumerate(choice.options)}
+        codes[:, column] = [places[arch[choice.name]] if choice.name in arch else len(places) for arch in archs]
+    return codes
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A value, or a choice with a tree for each of its options that was seen.
+
+    Attributes:
+        value: At a leaf.
+        choice: Position of the choice that is asked for; -1 at a leaf.
+        branches: Code to tree.
+    """
+
+    value: int = 0
+    choice: int = -1
+    branches: Mapping[int, Tree] = field(default_factory=dict)
+
+    @classmethod
+    def grow(cls, codes: Codes, values: NDArray[np.int64]) -> Tree:
+        """Return a tree that gives `values`, shape (n,), for `codes`, shape (n, choices), where codes tell them apart."""
+        seen, counts = np.unique(values, return_counts=True)
+        free = [column for column in range(codes.shape[1]) if np.ptp(codes[:, column])]
+        if len(seen) == 1 or not free:
+            return cls(int(seen[counts.argmax()]))
+        choice = max(free, key=lambda column: _worth(codes[:, column], values))
+        branches = {}
+        for code in np.unique(codes[:, choice]):
+            rows = codes[:, choice] == code
+            branches[int(code)] = cls.grow(codes[rows], values[rows])
+        return cls(choice=choice, branches=branches)
+
+    def choices(self) -> Iterator[int]:
+        """Yield every choice that is asked for."""
+        if self.choice >= 0:
+            yield self.choice
+            for branch in self.branches.values():
+                yield from branch.choices()
+
+    def at(self, codes: Mapping[int, int]) -> int:
+        """Return the value for the codes of the choices; an option that was never seen is taken for the nearest one seen."""
+        if self.choice < 0:
+            return self.value
+        code = codes[self.choice]
+        return self.branches[min(self.branches, key=lambda known: abs(known - code))].at(codes)
+
+
+def _worth(codes: NDArray[np.int64], values: NDArray[np.int64]) -> float:
+    """Return the bits per row that a choice tells of the values, less what its branches cost (Schwarz, 1978)."""
+    options, kinds = np.unique(codes), np.unique(values)
+    joint = np.array([[np.sum((codes == option) & (values == kind)) for kind in kinds] for option in options], dtype=float)
+    total = joint.sum()
+
+    def entropy(counts: FloatArray) -> float:
+        shares = counts[counts > 0] / counts.sum()
+        return float(-(shares * np.log2(shares)).sum())
+
+    within = sum(row.sum() / total * entropy(row) for row in joint)
+    return entropy(joint.sum(axis=0)) - within - float((len(options) - 1) * (len(kinds) - 1) * np.log2(total) / (2 * total))
+
+
+@dataclass(frozen=True, slots=True)
+class _OperatorRule:
+    """When an operator is there, and each side of its shapes."""
+
+    pattern: Operator
+    present: Tree
+    sides: tuple[Tree, ...]  # of input, other and output, one after the other
+
+    def choices(self) -> tuple[int, ...]:
+        return tuple(sorted({choice for tree in (self.present, *self.sides) for choice in tree.choices()}))
+
+    def at(self, codes: Mapping[int, int]) -> Operator | None:
+        if not self.present.at(codes):
+            return None
+        sides = iter(tree.at(codes) for tree in self.sides)
+        shapes = (tuple(itertools.islice(sides, len(s))) for s in (self.pattern.input, self.pattern.other, self.pattern.output))
+        return Operator(self.pattern.name, self.pattern.kind, self.pattern.dtype, *shapes)
+
+
+class OperatorRules:
+    """The operators of any architecture of a space.
+
+    Args:
+        space: The space.
+        archs: Architectures whose operators are known.
+        graphs: The operators of each, in any order; names tell them apart.
+
+    Raises:
+        DataError: The lengths differ, or there are none.
+    """
+
+    def __init__(self, space: SearchSpace, archs: Sequence[ArchConfig], graphs: Sequence[Sequence[Operator]]) -> None:
+        if not archs or len(archs) != len(graphs):
+            raise DataError(f"rules are learned from graphs, one per architecture: {len(graphs)} for {len(archs)}")
+        self.space = space
+        codes = option_codes(space, archs)
+        found: dict[tuple[object, ...], dict[int, Operator]] = {}
+        for row, graph in enumerate(graphs):
+            for op in graph:
+                found.setdefault((op.name, op.kind, op.dtype, len(op.input), len(op.other), len(op.output)), {})[row] = op
+        trees: dict[tuple[bytes, bytes], Tree] = {}
+
+        def tree(rows: NDArray[np.int64], values: list[int]) -> Tree:
+            array = np.array(values, dtype=np.int64)
+            key = (rows.tobytes(), array.tobytes())
+            if key not in trees:  # many sides of many operators are one and the same
+                trees[key] = Tree.grow(codes[rows], array)
+            return trees[key]
+
+        every = np.arange(len(archs))
+        self.rules: list[_OperatorRule] = []
+        for have in found.values():
+            rows = np.array(sorted(have))
+            shapes = [(*have[row].input, *have[row].other, *have[row].output) for row in rows]
+            sides = tuple(tree(rows, [shape[side] for shape in shapes]) for side in range(len(shapes[0])))
+            self.rules.append(_OperatorRule(have[int(rows[0])], tree(every, [int(row in have) for row in every]), sides))
+
+    def operators(self, arch: ArchConfig) -> list[Operator]:
+        """Return the operators of an architecture."""
+        codes = dict(enumerate(option_codes(self.space, [arch])[0].tolist()))
+        return [op for rule in self.rules if (op := rule.at(codes)) is not None]
+
+    def tables(self, cost: Cost) -> CostTables:
+        """Return the sum of `cost` over the operators of an architecture as a sum of tables."""
+        sizes = [len(c.options) + (c.active_if is not None) for c in self.space.choices]
+        tables: dict[tuple[int, ...], FloatArray] = {}
+        for rule in self.rules:
+            choices = rule.choices()
+            shape = tuple(sizes[choice] for choice in choices)
+            if np.prod(shape, dtype=float) > MOST_CELLS:
+                raise DataError(
+                    f"an operator depends on few choices: {rule.pattern.name} on {len(choices)} of {len(self.space.choices)}; "
+                    "measure more subnets"
+                )
+            cells = [rule.at(dict(zip(choices, cell, strict=True))) for cell in np.ndindex(*shape)]
+            places = [place for place, op in enumerate(cells) if op is not None]
+            values = np.zeros(len(cells))
+            values[places] = cost([op for op in cells if op is not None])
+            tables[choices] = tables.get(choices, np.zeros(shape)) + values.reshape(shape)
+        return CostTables(tables)
+
+
+class CostTables:
+    """A cost that is a sum of parts, each looked up by the options of a few choices.
+
+    Args:
+        tables: Positions of choices to a table with one axis for each.
+    """
+
+    def __init__(self, tables: Mapping[tuple[int, ...], FloatArray]) -> None:
+        self.tables = dict(tables)
+
+    def total(self, codes: Codes) -> FloatArray:
+        """Return the cost of architectures by the codes of their options, shape (n,)."""
+        total = np.zeros(len(codes))
+        for choices, table in self.tables.items():
+            total += table[tuple(codes[:, choice] for choice in choices)]
+        return total
+
+    def state(self) -> list[dict[str, Any]]:
+        """Return the tables as JSON-able values."""
+        return [{"choices": list(choices), "table": table.tolist()} for choices, table in self.tables.items()]
+
+    @classmethod
+    def from_state(cls, state: Sequence[Mapping[str, Any]]) -> CostTables:
+        """Return the tables whose state this is."""
+        return cls({tuple(row["choices"]): np.array(row["table"], dtype=np.float64) for row in state})
