@@ -9,7 +9,9 @@ from nas.core import Evaluation, JobRecord, Store, front
 
 def measured_front(store: Store, job: JobRecord) -> list[Evaluation]:
     """Return the verified front, or what the search has measured so far where nothing is verified yet."""
-    return front(store.evaluations(job.id, "verify") or store.evaluations(job.id), job.spec.objectives)
+    rows = store.evaluations(job.id)
+    verified = [row for row in rows if row.stage == "verify"]
+    return front(verified or [row for row in rows if row.stage in ("search", "reused")], job.spec.objectives)
 
 
 def contract(point: Evaluation) -> dict[str, Any]:

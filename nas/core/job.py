@@ -65,6 +65,8 @@ class TrainingSpec:
         augment: Whether training images are flipped and jittered.
         twins: Whether each task is also trained alone, as the zero of ``delta_m``.
         twin_epochs: Epochs of a twin; None means as many as the supernet.
+        reuse: Id of a job of the same store whose trained supernet is taken instead of training one, with what was
+            measured of its subnets; space, tasks, data and seed have to be the same. None trains.
     """
 
     epochs: int = 20
@@ -81,6 +83,7 @@ class TrainingSpec:
     augment: bool = True
     twins: bool = False
     twin_epochs: int | None = None
+    reuse: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,8 @@ class SearchSpec:
         profile_samples: Subnets whose latency is measured to fit the latency predictor.
         calibration_images: Training images that re-estimate the batch-norm statistics of a candidate.
         verify: Most candidates measured again in full for the final front.
+        screening: Share, in (0, 1), of the validation and the calibration images that twice as many candidates are scored
+            on first; the promising half is then scored on all of them. None scores every candidate on all.
     """
 
     sampler: Literal["predictor", "tpe", "nsga2", "random"] = "predictor"
@@ -104,6 +109,7 @@ class SearchSpec:
     profile_samples: int = 40
     calibration_images: int = 256
     verify: int = 24
+    screening: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from nas.search import to_optuna
 from nas.service.driver import is_alive, run
 from nas.service.exporting import export_arch
 from nas.service.jobfile import read_job
+from nas.service.reuse import REUSED, adopt
 from nas.service.stages.search import SEARCH
 from nas.service.stages.verify import VERIFY
 from nas.service.workers import ProfileWorker, job_data, job_definition
@@ -49,8 +50,12 @@ __all__ = [
 
 
 def create(store: SqlStore, spec: JobSpec) -> JobId:
-    """Store a job to be run and return its id."""
-    return store.create_job(spec)
+    """Store a job to be run and return its id.
+
+    Raises:
+        UserError: It reuses the supernet of a job that does not exist, is not trained, or is of another kind.
+    """
+    return store.create_job(adopt(store, spec))
 
 
 def submit(store: SqlStore, spec: JobSpec) -> JobId:
@@ -163,7 +168,8 @@ def write_optuna(store: SqlStore, job: JobId, storage_url: str) -> str:
     """Write a job's search into an Optuna storage and return the study's name."""
     spec = store.job(job).spec
     space = job_definition(spec, job_data(spec)).space
-    return to_optuna(space, spec.objectives, store.evaluations(job, SEARCH), storage_url, f"{spec.name}-{job}")
+    rows = [*store.evaluations(job, REUSED), *store.evaluations(job, SEARCH)]
+    return to_optuna(space, spec.objectives, rows, storage_url, f"{spec.name}-{job}")
 
 
 def demo_spec() -> JobSpec:

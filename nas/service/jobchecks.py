@@ -12,6 +12,7 @@ from nas.service.objectivechecks import check_objectives
 from nas.service.yaml_lines import Document, dotted
 from nas.service.yaml_lines import Path as Place
 
+WITH_REUSE = ("reuse", "twins", "device")  # keys of `training` that mean something where nothing is trained
 _TINY = 1e-9  # the smallest value of what must be more than zero
 
 # Inclusive bounds. The upper ones are far beyond any use: they catch a slip of the keyboard.
@@ -33,6 +34,7 @@ _RANGES: dict[Place, tuple[float, float]] = {
     ("search", "profile_samples"): (1, 100_000),
     ("search", "calibration_images"): (1, 1_000_000),
     ("search", "verify"): (1, 100_000),
+    ("search", "screening"): (0.01, 0.99),
 }
 
 
@@ -52,6 +54,7 @@ def check(spec: JobSpec, document: Document, folder: Path) -> JobSpec:
             ("name",), f"a name has 1 to 100 characters in one line: got {spec.name[:40]!r}; write such a name"
         )
     _ranges(spec, document)
+    _reuse(spec, document)
     if not spec.tasks:
         raise document.error(("tasks",), "a job has at least one task: got none; add a line such as - seg")
     _unique([task.name for task in spec.tasks], "tasks", document)
@@ -72,6 +75,17 @@ def _ranges(spec: JobSpec, document: Document) -> None:
             _within(value, low, high, path, document)
     for i, task in enumerate(spec.tasks):
         _within(task.weight, 0, 1e6, ("tasks", i, "weight"), document)
+
+
+def _reuse(spec: JobSpec, document: Document) -> None:
+    """Raise where a supernet is reused and yet trained in a way of its own."""
+    for key in document.get(("training",)) or () if spec.training.reuse is not None else ():
+        if key not in WITH_REUSE:
+            raise document.error(
+                ("training", key),
+                f"a supernet that is reused was trained as its own job says: training.{key} cannot be given beside "
+                f"training.reuse; remove it, or train anew without training.reuse",
+            )
 
 
 def _within(value: float, low: float, high: float, path: Place, document: Document) -> None:

@@ -58,6 +58,7 @@ training:
   # augment: {training[augment]}
   # twins: {training[twins]}  # true also trains a network per task, for delta_m
   # twin_epochs: {training[twin_epochs]}  # null: as many as the supernet
+  # reuse: {training[reuse]}  # id of a job whose trained supernet and measurements are taken instead of training
 
 search:
   sampler: predictor             # or tpe, nsga2, random
@@ -67,6 +68,7 @@ search:
   # profile_samples: {search[profile_samples]}  # subnets whose latency is measured for the latency predictor
   # calibration_images: {search[calibration_images]}  # for the batch-norm statistics of a candidate
   # verify: {search[verify]}  # most candidates measured again, in full, for the front
+  # screening: {search[screening]}  # such as 0.25: score twice as many on a quarter of the images first
 
 # executor: ray                  # or local: one process without Ray
 # seed: 0

@@ -20,10 +20,11 @@ from nas.data import MultiTaskData, load_data
 from nas.export import to_onnx
 from nas.service.candidates import candidate_file, checked_metrics
 from nas.service.pictures import sample_sheet
+from nas.service.screening import part_of
 from nas.supernet import Alone, MultiTaskNet, SpaceDefinition, Supernet
 from nas.train.checkpoint import load_checkpoint
 from nas.train.compute import choose_compute
-from nas.train.evaluator import Evaluator, SplitName
+from nas.train.evaluator import Evaluator, SplitName, evaluate_module
 from nas.train.trainer import EpochReport, Trainer
 from search_spaces import make_space
 
@@ -97,6 +98,13 @@ class EvalWorker:
     def evaluate(self, arch: ArchConfig, split: SplitName) -> dict[str, float]:
         """Return the tasks' metrics and what is counted of one subnet."""
         return self._evaluator.evaluate(arch, split) | self._count(self._evaluator.supernet.definition.build(arch))
+
+    def screen(self, arch: ArchConfig, share: float) -> dict[str, float]:
+        """Return what `evaluate` returns, from a share of the calibration images and of the validation images."""
+        whole = self._evaluator
+        images = max(2, round(share * self._spec.search.calibration_images))
+        module = Evaluator(whole.supernet, whole.data, images).module(arch)
+        return evaluate_module(module, part_of(whole.data.val, share), whole.data.tasks) | self._count(module)
 
     def verify(self, arch: ArchConfig, job: JobId) -> tuple[dict[str, float], bytes, bytes]:
         """Return the metrics of one subnet's file on the test split, the file, and a picture of some predictions."""

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.core import ArchConfig, Evaluation, Objective, Source
-from nas.service.stages.verify import best_candidates
+from nas.service.selection import best_candidates
 
 OBJECTIVES = (Objective("error.seg"), Objective("macs", limit=50.0))
 NUMBERS = st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100)), min_size=1, max_size=20)

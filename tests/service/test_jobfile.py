@@ -46,7 +46,8 @@ devices: [local, local-2t]
 training: {epochs: 3, batch_size: 16, twins: true, twin_epochs: 2,
   learning_rate: 1e-3, weight_decay: 0, subnets: 3, distillation: 0.5,
   encoder_distillation: 0, balancing: fixed, workers: 2, device: cpu, precision: fp32, augment: false}
-search: {sampler: nsga2, evaluations: 40, batch_size: 4, workers: 2, profile_samples: 9, calibration_images: 64, verify: 5}
+search: {sampler: nsga2, evaluations: 40, batch_size: 4, workers: 2, profile_samples: 9, calibration_images: 64, verify: 5,
+  screening: 0.25}
 objectives: [error.seg<=0.9, miou.seg, "within_11.normals>=20", delta_m, {metric: params},
   {metric: latency_ms@local-2t, limit: 5}]
 """
@@ -62,7 +63,7 @@ objectives: [error.seg<=0.9, miou.seg, "within_11.normals>=20", delta_m, {metric
         space=SpaceSpec("slimmable", {"widths": [0.5, 1.0]}),
         devices=("local", "local-2t"),
         training=TrainingSpec(3, 16, 1e-3, 0.0, 3, 0.5, 0.0, "fixed", 2, "cpu", "fp32", False, True, 2),
-        search=SearchSpec("nsga2", 40, 4, 2, 9, 64, 5),
+        search=SearchSpec("nsga2", 40, 4, 2, 9, 64, 5, 0.25),
         objectives=(
             Objective("error.seg", "min", 0.9),
             Objective("miou.seg", "max"),
@@ -107,6 +108,8 @@ def test_a_device_may_be_a_file_beside_the_job(tmp_path: Path) -> None:
         ("- macs", "- latency_ms@pi", 5, ["'pi'", "latency_ms@local"]),
         ("- macs", "- latency_ms", 5, ["names none", "did you mean 'latency_ms@local'?"]),
         ("- macs", "- delta_m", 5, ["twins: true"]),
+        ("name: rooms", "name: rooms\ntraining: {reuse: ab12, epochs: 3}", 2, ["training.epochs", "training.reuse"]),
+        ("name: rooms", "name: rooms\nsearch: {screening: 1}", 2, ["search.screening", "nearest valid value is 0.99"]),
         ("- macs", "- macs<=lots", 5, ["METRIC<=NUMBER", "macs<=lots"]),
         ("- macs", "- miou.seg<=30", 5, ["maximised", "miou.seg>=NUMBER"]),
         ("- macs", "- {metric: macs, direction: max}", 5, ["minimised", "direction: min"]),
@@ -239,7 +242,7 @@ def test_the_starter_runs_as_it_is_and_its_comments_are_the_defaults() -> None:
         key = line.strip().removeprefix("# ").partition(":")[0]
         shown = line.lstrip().startswith("# ") and key.isidentifier() and key != "path"
         lines.append(line.replace("# ", "", 1) if shown else line)
-    assert sum(a != b for a, b in zip(lines, starter("x").splitlines(), strict=True)) == 21
+    assert sum(a != b for a, b in zip(lines, starter("x").splitlines(), strict=True)) == 23
     defaults = SpaceSpec("slimmable", {"widths": [0.25, 0.5, 0.75, 1.0], "depths": [1, 2], "resolutions": [0.75, 1.0]})
     assert read_job("\n".join(lines)) == replace(job, name="x", space=defaults)
 

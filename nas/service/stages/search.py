@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from nas.core import ArchConfig, Evaluation, Source, Stage, UserError
+from nas.core import ArchConfig, Evaluation, NasError, Source, Stage, UserError
 from nas.search import make_searcher
 from nas.service.context import JobContext
 from nas.service.executors import Worker
 from nas.service.pool import Pool, reason
+from nas.service.reuse import REUSED, former_evaluations, without_predictions
+from nas.service.screening import PART, SCREEN, WIDTH, summary, unpromising
+from nas.service.selection import best_candidates
 from nas.service.stages.fit import Vectorised, latency_functions
 from nas.service.workers import EvalWorker
 from nas.tasks import KINDS
@@ -18,39 +24,71 @@ from nas.train.compute import choose_compute
 SEARCH = "search"
 
 
+@dataclass(frozen=True)
+class Scribe:
+    """Makes evaluations of what workers answer: accuracy measured, latency predicted.
+
+    Attributes:
+        exact: Metric to what predicts or counts it.
+        checkpoint: SHA-256 of the weights, first 16 digits.
+    """
+
+    context: JobContext
+    exact: Mapping[str, Vectorised]
+    checkpoint: str | None
+
+    def write(self, arch: ArchConfig, result: Any, stage: str = SEARCH, split: str = "val") -> Evaluation:
+        """Return what is known of a candidate; one whose objectives are not all finite numbers is a failed one."""
+        if isinstance(result, Exception):
+            return self._failed(arch, reason(result), stage, split)
+        latency = {name: float(f([arch])[0]) for name, f in self.exact.items() if name.startswith("latency_ms@")}
+        metrics = with_delta_m(self.context, dict(result), "val") | latency
+        bad = [o.metric for o in self.context.spec.objectives if not math.isfinite(metrics.get(o.metric, math.nan))]
+        if bad:
+            return self._failed(arch, not_finite(bad, metrics), stage, split)
+        source = Source.PREDICTED if latency else Source.MEASURED
+        return Evaluation(arch, metrics, source, stage, split, None, self.checkpoint, self.context.spec.seed)
+
+    def _failed(self, arch: ArchConfig, why: str, stage: str, split: str) -> Evaluation:
+        seed = self.context.spec.seed
+        return Evaluation(arch, {}, Source.MEASURED, stage, split, None, self.checkpoint, seed, failure=why)
+
+
 def search(context: JobContext) -> None:
     """Evaluate candidates up to the job's budget, counting those of a former run. Every result is committed as it comes."""
     store, job, spec = context.store, context.job, context.spec
     exact: dict[str, Vectorised] = {"macs": context.definition.macs, **latency_functions(context)}
+    scribe = Scribe(context, exact, store.stages(job)[Stage.TRAIN].result.get("checkpoint"))
     searcher = make_searcher(spec.search.sampler, context.definition.space, spec.objectives, spec.seed, exact)
-    told = store.evaluations(job, SEARCH)
-    searcher.tell(told)
+    reused = _take_over(scribe)
+    told, screened = store.evaluations(job, SEARCH), store.evaluations(job, SCREEN)
+    searcher.tell([*reused, *told, *unpromising(screened, [row.arch for row in told])])
     count, budget = len(told), spec.search.evaluations
-    checkpoint = store.stages(job)[Stage.TRAIN].result.get("checkpoint")
     pool = Pool(lambda: evaluator(context), spec.search.workers, context.check)
     try:
         while count < budget:
             store.progress(job, Stage.SEARCH, count, budget, "candidates", "choosing the next batch")
-            archs = searcher.ask(min(spec.search.batch_size, budget - count))
+            wanted = min(spec.search.batch_size, budget - count)
+            archs = searcher.ask(wanted * WIDTH if spec.search.screening else wanted)
             if not archs:
                 store.log(job, f"the space has no other architecture: the search ends after {count} of {budget} candidates")
                 break
+            if spec.search.screening:
+                seen, results = _screened(scribe, pool, archs, wanted)
+            else:
+                seen, results = [], pool.run("evaluate", archs, "val")
             batch = []
-            for arch, result in pool.run("evaluate", archs, "val"):
-                row = _evaluation(context, arch, result, exact, checkpoint)
+            for arch, result in results:
+                row = scribe.write(arch, result)
                 store.add(job, [row])
                 batch.append(row)
                 count += 1
                 store.progress(job, Stage.SEARCH, count, budget, "candidates", row.failure or _note(row))
-            searcher.tell(batch)
+            store.add(job, seen)  # only now: what a driver that died had screened may be proposed again
+            searcher.tell([*batch, *unpromising(seen, [row.arch for row in batch])])
     finally:
         pool.close()
-    rows = store.evaluations(job, SEARCH)
-    failed = [row for row in rows if row.failure]
-    if len(failed) == len(rows):
-        first = rows[0].failure if rows else "none was tried"
-        raise UserError(f"a search needs candidates that can be evaluated: all {len(rows)} failed, the first with: {first}")
-    store.finish(job, Stage.SEARCH, {"candidates": len(rows), "failed": len(failed)})
+    _finish(context)
 
 
 def evaluator(context: JobContext) -> Worker:
@@ -75,16 +113,66 @@ def with_delta_m(context: JobContext, metrics: dict[str, float], split: str) -> 
     return metrics | {"delta_m": delta_m(metrics, twins, context.definition.tasks, KINDS)} if twins else metrics
 
 
-def _evaluation(
-    context: JobContext, arch: ArchConfig, result: Any, exact: dict[str, Vectorised], checkpoint: str | None
-) -> Evaluation:
-    """Return what is known of a candidate: its accuracy measured, its latency predicted."""
-    if isinstance(result, Exception):
-        return Evaluation(arch, {}, Source.MEASURED, SEARCH, "val", None, checkpoint, context.spec.seed, failure=reason(result))
-    latency = {name: float(function([arch])[0]) for name, function in exact.items() if name.startswith("latency_ms@")}
-    metrics = with_delta_m(context, dict(result), "val") | latency
-    source = Source.PREDICTED if latency else Source.MEASURED
-    return Evaluation(arch, metrics, source, SEARCH, "val", None, checkpoint, context.spec.seed)
+def not_finite(names: Sequence[str], metrics: Mapping[str, float]) -> str:
+    """Return why a candidate is skipped whose metrics `names` are no numbers."""
+    found = ", ".join(f"{name} is {metrics.get(name, 'missing')}" for name in names)
+    return f"an evaluation gives every objective a finite number: {found}"
+
+
+def _take_over(scribe: Scribe) -> list[Evaluation]:
+    """Return what the job whose supernet is reused has measured, with this job's latencies and Δm, stored here too."""
+    context = scribe.context
+    store, job, former = context.store, context.job, context.spec.training.reuse
+    if former is None:
+        return []
+    space, rows = context.definition.space, []
+    for row in former_evaluations(store, former, context.spec, scribe.checkpoint):
+        if not all(name in space for name in row.arch):
+            continue
+        if row.failure:
+            rows.append(replace(row, stage=REUSED))
+        else:
+            rows.append(scribe.write(row.arch, without_predictions(row.metrics), REUSED))
+    if store.add(job, rows):
+        store.log(job, f"{len(rows)} evaluations of job {former} are reused; they do not count towards the budget")
+    return rows
+
+
+def _screened(
+    scribe: Scribe, pool: Pool, archs: list[ArchConfig], wanted: int
+) -> tuple[list[Evaluation], Iterator[tuple[ArchConfig, Any]]]:
+    """Score candidates on a part of the images; return that, and the results of at most `wanted` of them, as they come.
+
+    Those are the promising ones on all images; where too few could be scored, what failed is a result too.
+    """
+    spec, seen = scribe.context.spec, []
+    for arch, result in pool.run("screen", archs, spec.search.screening):
+        seen.append(scribe.write(arch, result, SCREEN, PART))
+    seen.sort(key=lambda row: row.arch.key)  # the order in which workers answer must not matter
+    promoted = best_candidates(seen, spec.objectives, wanted, spec.seed)
+    failed = [row for row in seen if row.failure][: wanted - len(promoted)]
+
+    def results() -> Iterator[tuple[ArchConfig, Any]]:
+        yield from pool.run("evaluate", promoted, "val")
+        for row in failed:
+            yield row.arch, NasError(row.failure)
+
+    return seen, results()
+
+
+def _finish(context: JobContext) -> None:
+    store, job, spec = context.store, context.job, context.spec
+    rows, reused = store.evaluations(job, SEARCH), store.evaluations(job, REUSED)
+    failed = [row for row in rows if row.failure]
+    if len(failed) == len(rows) and not reused:
+        first = rows[0].failure if rows else "none was tried"
+        raise UserError(f"a search needs candidates that can be evaluated: all {len(rows)} failed, the first with: {first}")
+    result: dict[str, Any] = {"candidates": len(rows), "failed": len(failed)}
+    if spec.training.reuse:
+        result["reused"] = len(reused)
+    if spec.search.screening:
+        result["screening"] = summary(spec.search.screening, store.evaluations(job, SCREEN), rows)
+    store.finish(job, Stage.SEARCH, result)
 
 
 def _note(row: Evaluation) -> str:

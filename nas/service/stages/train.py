@@ -7,10 +7,11 @@ from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from pathlib import Path
 from typing import Any
 
-from nas.core import Artifact, Stage, WorkerError
+from nas.core import Artifact, CurvePoint, JobId, Stage, WorkerError
 from nas.service.context import JobContext
 from nas.service.executors import Worker
 from nas.service.pool import ATTEMPTS
+from nas.service.reuse import take_checkpoint
 from nas.service.workers import CHECKPOINT, TrainWorker
 from nas.train.checkpoint import sha256
 from nas.train.compute import choose_compute
@@ -19,6 +20,9 @@ from nas.train.trainer import EpochReport
 
 def train(context: JobContext) -> None:
     """Train every epoch that is left. Where a process dies, all of them start again from the last checkpoint."""
+    if context.spec.training.reuse is not None:
+        _take(context, context.spec.training.reuse)
+        return
     store, job, epochs = context.store, context.job, context.spec.training.epochs
     store.progress(job, Stage.TRAIN, 0, epochs, "epochs", "loading the data")
     failures, last = 0, -1
@@ -42,6 +46,16 @@ def train(context: JobContext) -> None:
     digest = sha256(path)
     store.add_artifact(job, Artifact("checkpoint", path, digest))
     store.finish(job, Stage.TRAIN, {"checkpoint": digest[:16], "steps": report.step})
+
+
+def _take(context: JobContext, former: JobId) -> None:
+    """Take the weights and the curves of a former job instead of training."""
+    store, job = context.store, context.job
+    path, digest = take_checkpoint(store, former, CHECKPOINT, context.folder)
+    store.add_artifact(job, Artifact("checkpoint", path, digest))
+    store.add_curve(job, [CurvePoint(name, *point) for name, curve in store.curves(former).items() for point in curve])
+    store.log(job, f"the supernet of job {former} is reused: nothing is trained")
+    store.finish(job, Stage.TRAIN, {**store.stages(former)[Stage.TRAIN].result, "reused": former})
 
 
 def _train_until_done(context: JobContext) -> EpochReport:

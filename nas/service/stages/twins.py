@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nas.core import Stage
+from nas.core import Stage, StageState
 from nas.service.context import JobContext
 from nas.service.workers import train_twin
 from nas.train.compute import choose_compute
@@ -13,8 +13,12 @@ LEAST_CPUS = 0.5  # of a twin: many tasks do not all train at once, each holds t
 
 
 def twins(context: JobContext) -> None:
-    """Train the twins; each goes on from its own checkpoint."""
+    """Train the twins; each goes on from its own checkpoint. Those of a job whose supernet is reused are taken over."""
     store, job, spec = context.store, context.job, context.spec
+    former = store.stages(spec.training.reuse).get(Stage.TWINS) if spec.training.reuse else None
+    if former and former.state is StageState.DONE:
+        store.finish(job, Stage.TWINS, {**former.result, "reused": spec.training.reuse})
+        return
     names = [task.name for task in spec.tasks]
     epochs = spec.training.twin_epochs or spec.training.epochs
     done = dict.fromkeys(names, 0)

@@ -6,15 +6,14 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from hw_profiles.devices import load_device
-from nas.core import ArchConfig, Artifact, Evaluation, Objective, Stage, UserError, front, pareto_mask, to_minimise
+from nas.core import ArchConfig, Artifact, Evaluation, Objective, Stage, UserError, front
 from nas.core.evaluation import Source
-from nas.search.improvement import greedy_hypervolume
 from nas.service.candidates import keep_file
 from nas.service.context import JobContext
 from nas.service.pool import Pool, reason
+from nas.service.reuse import REUSED
+from nas.service.selection import best_candidates
 from nas.service.stages.profile import profiler, reference
 from nas.service.stages.search import SEARCH, evaluator, with_delta_m
 
@@ -24,7 +23,8 @@ VERIFY = "verify"
 def verify(context: JobContext) -> None:
     """Verify what the search found best, up to the job's number, and what a former run has not verified yet."""
     store, job, spec = context.store, context.job, context.spec
-    chosen = best_candidates(store.evaluations(job, SEARCH), spec.objectives, spec.search.verify, spec.seed)
+    searched = [*store.evaluations(job, REUSED), *store.evaluations(job, SEARCH)]
+    chosen = best_candidates(searched, spec.objectives, spec.search.verify, spec.seed)
     have = {row.arch.key for row in store.evaluations(job, VERIFY)}
     left = [arch for arch in chosen if arch.key not in have]
     count, total = len(chosen) - len(left), len(chosen)
@@ -73,35 +73,6 @@ def _evaluation(
     _keep_picture(context, arch, picture)
     metrics = with_delta_m(context, dict(metrics), "test") | latencies
     return Evaluation(arch, metrics, Source.MEASURED, VERIFY, "test", fingerprints, checkpoint, seed, std=spreads)
-
-
-def best_candidates(rows: list[Evaluation], objectives: tuple[Objective, ...], count: int, seed: int) -> list[ArchConfig]:
-    """Return at most `count` architectures to verify: those that meet the limits and together cover the front best.
-
-    Later fronts fill up what the first leaves open; candidates beyond a limit come last, the nearest first.
-    """
-    rows = [row for row in rows if not row.failure]
-    values = to_minimise(objectives, [row.metrics for row in rows])
-    complete = np.flatnonzero(~np.isnan(values).any(axis=1))
-    rows, values = [rows[i] for i in complete], values[complete]
-    if not rows:
-        return []
-    limits = np.array([np.inf if o.limit is None else o.sign * o.limit for o in objectives])
-    beyond = np.maximum(0, (values - limits) / np.maximum(np.abs(np.where(np.isfinite(limits), limits, 1)), 1e-12)).sum(axis=1)
-    scaled = (values - values.min(axis=0)) / np.maximum(np.ptp(values, axis=0), 1e-12)
-    rng = np.random.default_rng([seed, 4])
-    left = np.flatnonzero(beyond <= 0)
-    chosen: list[int] = []
-    while len(left) and len(chosen) < count:
-        first = left[pareto_mask(scaled[left])]
-        picks = greedy_hypervolume(
-            scaled[first], np.empty((0, scaled.shape[1])), np.full(scaled.shape[1], 1.1), count - len(chosen), rng
-        )
-        # Where the volume, a sample, tells the last of a front apart no more, any of them is as good as another.
-        chosen += [int(first[i]) for i in picks] or [int(i) for i in first[: count - len(chosen)]]
-        left = np.setdiff1d(left, chosen)
-    chosen += [int(i) for i in np.argsort(beyond, kind="stable") if beyond[i] > 0][: count - len(chosen)]
-    return [rows[i].arch for i in chosen]
 
 
 def _keep_picture(context: JobContext, arch: ArchConfig, picture: bytes) -> None:
