@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from hw_profiles.devices import load_device
-from nas.core import ArchConfig, Fingerprint, Profile, SearchSpace, Stage
+from nas.core import ArchConfig, Fingerprint, Profile, Stage
 from nas.service.context import JobContext
 from nas.service.executors import Worker
 from nas.service.pool import Pool, ask
 from nas.service.workers import ProfileWorker
+from nas.supernet import SpaceDefinition
 
 STRATA_OVERSAMPLING = 50
 
@@ -20,7 +21,7 @@ def profile(context: JobContext) -> None:
     total = spec.search.profile_samples * len(spec.devices)
     for name in spec.devices:
         device = load_device(name)
-        archs = stratified_sample(context, spec.search.profile_samples)
+        archs = stratified_sample(context.definition, spec.search.profile_samples, np.random.default_rng([spec.seed, 2]))
         have = {row.arch.key for row in store.profiles(job) if row.device == device.name}
         left = [arch for arch in archs if arch.key not in have]
         if not left:
@@ -60,11 +61,9 @@ def _worker(context: JobContext, device: str) -> Worker:
     return context.executor.worker(ProfileWorker, context.spec, device, cpus=0, resource=load_device(device).resource)
 
 
-def stratified_sample(context: JobContext, count: int) -> list[ArchConfig]:
+def stratified_sample(definition: SpaceDefinition, count: int, rng: np.random.Generator) -> list[ArchConfig]:
     """Return distinct subnets spread evenly over the range of MACs, the smallest and the largest among them."""
-    definition = context.definition
-    space: SearchSpace = definition.space
-    rng = np.random.default_rng([context.spec.seed, 2])
+    space = definition.space
     drawn = {arch.key: arch for arch in (space.sample(rng) for _ in range(STRATA_OVERSAMPLING * count))}
     drawn |= {arch.key: arch for arch in (space.smallest(), space.largest())}
     archs = list(drawn.values())
