@@ -23,6 +23,7 @@ from nas.core.job import (
     JobId,
     JobSpec,
     JobState,
+    QuantizationSpec,
     SearchSpec,
     SpaceSpec,
     Stage,
@@ -32,6 +33,7 @@ from nas.core.job import (
 )
 from nas.core.objective import Objective, parse_limit, parse_preference, to_minimise
 from nas.core.pareto import hypervolume, pareto_mask
+from nas.core.precision import PRECISIONS, Precision, is_fp32, policy_of, with_policy, without_policy
 from nas.core.preference import recommend
 from nas.core.protocols import Predictor, Searcher, Store
 from nas.core.records import Artifact, CurvePoint, Event, JobRecord, PredictorReport, Profile, StageRecord
@@ -40,6 +42,7 @@ from nas.core.task import InputSpec, Metric, Task
 from nas.core.types import BoolArray, FloatArray
 
 __all__ = [
+    "PRECISIONS",
     "ArchConfig",
     "ArchError",
     "Artifact",
@@ -69,9 +72,11 @@ __all__ = [
     "Objective",
     "ObjectiveError",
     "Option",
+    "Precision",
     "Predictor",
     "PredictorReport",
     "Profile",
+    "QuantizationSpec",
     "SearchSpace",
     "SearchSpec",
     "Searcher",
@@ -89,10 +94,14 @@ __all__ = [
     "WorkerError",
     "front",
     "hypervolume",
+    "is_fp32",
     "nearest",
     "pareto_mask",
     "parse_limit",
     "parse_preference",
+    "policy_of",
     "recommend",
     "to_minimise",
+    "with_policy",
+    "without_policy",
 ]

@@ -4,6 +4,7 @@ from nas.export.card import CardFacts, make_card, run_snippet, to_markdown
 from nas.export.check import check_file, max_differences, open_session, run_over, weight_bytes
 from nas.export.export import Exported, export_model
 from nas.export.onnx_file import BATCH, INPUT_NAME, to_onnx
+from nas.export.quantize import quantize
 
 __all__ = [
     "BATCH",
@@ -15,6 +16,7 @@ __all__ = [
     "make_card",
     "max_differences",
     "open_session",
+    "quantize",
     "run_over",
     "run_snippet",
     "to_markdown",

@@ -56,7 +56,12 @@ def check_file(path: Path, tasks: Sequence[Task]) -> None:
 
 
 def max_differences(
-    path: Path, module: nn.Module, input: InputSpec, tasks: Sequence[Task], samples: Sequence[Tensor] = ()
+    path: Path,
+    module: nn.Module,
+    input: InputSpec,
+    tasks: Sequence[Task],
+    samples: Sequence[Tensor] = (),
+    tolerance: float = TOLERANCE,
 ) -> dict[str, float]:
     """Return each output's largest difference between ONNX Runtime and torch, over random and given inputs.
 
@@ -66,12 +71,13 @@ def max_differences(
         input: Shape of the random inputs, in batches of one and of three.
         tasks: Names of the outputs.
         samples: More inputs, each float32 pixels in [0, 1] of shape (n, channels, height, width).
+        tolerance: Of |onnx - torch| / max(1, |torch|); infinite for a quantized file, whose own accuracy is what counts.
 
     Returns:
         Task to max |onnx - torch|.
 
     Raises:
-        ExportError: A shape differs, a value is not finite, or |onnx - torch| / max(1, |torch|) exceeds 1e-4.
+        ExportError: A shape differs, a value is not finite, or |onnx - torch| / max(1, |torch|) exceeds `tolerance`.
     """
     generator = torch.Generator().manual_seed(0)
     shape = (input.channels, input.height, input.width)
@@ -93,18 +99,18 @@ def max_differences(
                 )
             apart = np.abs(ours - theirs)
             relative = float((apart / np.maximum(1.0, np.abs(theirs))).max())
-            if not relative <= TOLERANCE:  # also where it is NaN
+            if not relative <= tolerance:  # also where it is NaN
                 raise ExportError(
-                    f"ONNX Runtime equals torch within {TOLERANCE:g} of max(1, |torch|): "
+                    f"ONNX Runtime equals torch within {tolerance:g} of max(1, |torch|): "
                     f"output {task.name} is {relative:.3g} apart"
                 )
             differences[task.name] = max(differences[task.name], float(apart.max()))
     return differences
 
 
-def weight_bytes(path: Path) -> int:
+def weight_bytes(model: Path | onnx.ModelProto) -> int:
     """Return the bytes of a file's weights: of every initializer, at its own precision."""
-    weights = onnx.load(path).graph.initializer
+    weights = (onnx.load(model) if isinstance(model, Path) else model).graph.initializer
     return sum(len(tensor.raw_data) or numpy_helper.to_array(tensor).nbytes for tensor in weights)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import logging
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +23,10 @@ from nas.core import ExportError, InputSpec, Task
 INPUT_NAME = "image"
 OPSET = 20
 BATCH = "batch"  # name of the dynamic dimension; a session may fix it (`check.open_session`)
+
+
+PATH_MARK = ":"  # stands for the dots of a module's path in the former exporter's scopes, which keep nothing before a dot
+SCOPES = "pkg.torch.onnx.name_scopes"  # where the other exporter notes a node's scopes, outermost first, the node's own last
 
 
 class OutputsInOrder(nn.Module):
@@ -44,6 +50,17 @@ class OutputsInOrder(nn.Module):
         if isinstance(predictions, Mapping):
             return tuple(predictions[name] for name in self.names)
         return tuple(predictions)
+
+
+class ScopedByPath(OutputsInOrder):
+    """The same for the former exporter, whose scopes are then whole paths: it asks the outermost module for all names."""
+
+    def named_modules(
+        self, memo: set[nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Module]]:
+        """Yield every module under its path with another mark in place of the dots."""
+        for name, module in super().named_modules(memo, prefix, remove_duplicate):
+            yield name.replace(".", PATH_MARK), module
 
 
 def plain_copy(module: nn.Module, tasks: Sequence[Task]) -> OutputsInOrder:
@@ -73,6 +90,8 @@ def to_onnx(
         fast: Fix the batch to one image and use torch's former exporter, which takes a tenth of the time: for files that
             are only timed. ONNX Runtime runs them as it runs the others once their batch is fixed to one.
 
+    Nodes are named after the module that they come from, ``stages.0.1.conv2.0/Conv``, whichever exporter made the file.
+
     Returns:
         `path`.
 
@@ -80,16 +99,18 @@ def to_onnx(
         ExportError: Torch cannot export the module.
     """
     copied = plain_copy(module, tasks)
+    traced = ScopedByPath(copied.module, tasks).eval()
     example = torch.zeros(1 if fast else 2, input.channels, input.height, input.width)
     try:
         with _quiet(), torch.no_grad():
             copied(example)  # what the module itself raises is clearer before it is traced
-            if not (fast and _export_traced(copied, example, path)):
+            if not (fast and _export_traced(traced, example, path)):
                 _export(copied, example, path, None if fast else {"image": {0: torch.export.Dim(BATCH)}})
     except Exception as error:  # whatever the exporter or the module's own forward raises
         path.unlink(missing_ok=True)
         raise ExportError(f"torch exports what it can run and trace: this module gave {_root_cause(error)}") from error
     model = onnx.load(path)
+    _name_nodes(model)
     _strip(model)
     model = _resize_by_scales(model)
     onnx.helper.set_model_props(model, dict(metadata or {}))
@@ -153,6 +174,35 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+def _name_nodes(model: onnx.ModelProto) -> None:
+    """Name nodes, and the values that they make, ``PATH/OPERATOR`` by the path of their module."""
+    kept = {value.name for value in [*model.graph.input, *model.graph.output, *model.graph.initializer]}
+    taken: Counter[str] = Counter()
+    renamed: dict[str, str] = {}
+    for node in model.graph.node:
+        name = f"{_module_path(node)}/{node.op_type}"
+        taken[name] += 1
+        node.name = name if taken[name] == 1 else f"{name}_{taken[name] - 1}"
+        for index, value in enumerate(node.output):
+            if value and value not in kept:
+                renamed[value] = f"{node.name}:{index}"
+    for node in model.graph.node:
+        node.input[:] = [renamed.get(value, value) for value in node.input]
+        node.output[:] = [renamed.get(value, value) for value in node.output]
+    for value in model.graph.value_info:
+        value.name = renamed.get(value.name, value.name)
+
+
+def _module_path(node: onnx.NodeProto) -> str:
+    """Return the path of the module that a node comes from; an empty string for the outermost one's own."""
+    notes = {note.key: note.value for note in node.metadata_props}
+    if SCOPES in notes:
+        scope = "".join(ast.literal_eval(notes[SCOPES])[-2:-1])
+    else:
+        scope = node.name.rpartition("/")[0].rpartition("/")[2].replace(PATH_MARK, ".")
+    return scope.removeprefix("module").removeprefix(".")
 
 
 def _strip(model: onnx.ModelProto) -> None:

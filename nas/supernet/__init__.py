@@ -1,6 +1,7 @@
 """Weight sharing: a subnet is an ordinary module whose parameters are slices of the supernet."""
 
 from nas.supernet.alone import Alone
+from nas.supernet.blocks import Block, block_of, blocks
 from nas.supernet.definition import Features, MultiTaskNet, Outputs, SpaceDefinition
 from nas.supernet.recalibration import recalibrate
 from nas.supernet.supernet import Supernet
@@ -8,6 +9,7 @@ from nas.supernet.view import Shapes, View, prefix_views
 
 __all__ = [
     "Alone",
+    "Block",
     "Features",
     "MultiTaskNet",
     "Outputs",
@@ -15,6 +17,8 @@ __all__ = [
     "SpaceDefinition",
     "Supernet",
     "View",
+    "block_of",
+    "blocks",
     "prefix_views",
     "recalibrate",
 ]

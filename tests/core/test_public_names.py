@@ -34,6 +34,6 @@ def test_importing_loads_nothing_heavy(statement: str) -> None:
 
 
 def test_every_public_name_says_what_it_is() -> None:
-    types = ("BoolArray", "FloatArray", "JobId", "Option")  # aliases
+    types = ("BoolArray", "FloatArray", "JobId", "Option", "Precision")  # aliases
     missing = [name for name in nas.core.__all__ if name not in types and not getattr(nas.core, name).__doc__]
     assert not missing
