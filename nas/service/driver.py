@@ -27,7 +27,7 @@ from nas.service.executors import make_executor
 Step = tuple[Stage, Callable[[JobContext], None]]
 TOGETHER: tuple[tuple[Step, ...], ...] = (
     ((Stage.TRAIN, stages.train), (Stage.TWINS, stages.twins)),
-    ((Stage.PROFILE, stages.profile_rest), (Stage.FIT, stages.fit)),
+    ((Stage.PROFILE, stages.profile_rest), (Stage.FIT, stages.fit_within_limits)),
 )
 AFTER: tuple[Step, ...] = ((Stage.SEARCH, stages.search), (Stage.VERIFY, stages.verify))
 

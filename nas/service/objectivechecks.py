@@ -8,11 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from nas.core import JobSpec, Objective, Task, nearest
+from nas.core import JobSpec, Objective, ObjectiveError, Task, nearest
 from nas.core.objective import COST_METRICS
 from nas.service.yaml_lines import Document
 
 SHORTEST_MS = 1e-3  # no network answers in a microsecond
+WITHOUT_TWINS = (
+    "delta_m compares with networks trained for one task alone, and training.twins is false; "
+    "write twins: true under training, or remove delta_m"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,31 @@ def check_objectives(spec: JobSpec, devices: Sequence[str], tasks: Sequence[Task
     return dataclasses.replace(spec, objectives=objectives)
 
 
+def check_measured(spec: JobSpec, tasks: Sequence[Task]) -> None:
+    """Check objectives that only loading the data can tell of: those on a user's own data, or of a job made without a file.
+
+    Args:
+        spec: Of the job.
+        tasks: As the loaded data has them.
+
+    Raises:
+        ObjectiveError: Nobody measures an objective, or its direction is wrong.
+    """
+    from hw_profiles.devices import load_device
+
+    devices = [load_device(name).name for name in spec.devices]
+    known = _metrics([task.name for task in tasks], devices, tasks)
+    for objective in spec.objectives:
+        if objective.metric not in known:
+            raise ObjectiveError(_unknown(objective.metric, devices, known))
+        if objective.metric == "delta_m" and not spec.training.twins:
+            raise ObjectiveError(WITHOUT_TWINS)
+        direction = known[objective.metric].direction
+        if objective.direction != direction:
+            word = "minimised" if direction == "min" else "maximised"
+            raise ObjectiveError(f"{objective.metric} is {word}: got direction {objective.direction}; write {direction}")
+
+
 def _metrics(names: Sequence[str], devices: Sequence[str], tasks: Sequence[Task] | None) -> dict[str, _Known]:
     """Return every metric that the job can have as an objective."""
     from nas.tasks import task_kind
@@ -79,8 +108,7 @@ def _checked(
             return objective  # a metric of the user's own data set: known once its tasks are
         raise document.error(place, _unknown(name, devices, metrics))
     if name == "delta_m" and not spec.training.twins:
-        rule = "delta_m compares with networks trained for one task alone, and training.twins is false"
-        raise document.error(place, f"{rule}; write twins: true under training, or remove delta_m")
+        raise document.error(place, WITHOUT_TWINS)
     known = metrics[name]
     sign, word = ("<=", "minimised") if known.direction == "min" else (">=", "maximised")
     if has_direction and objective.direction != known.direction:

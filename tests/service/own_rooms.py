@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import torch
+
 from nas.core import DataSpec, TaskSpec
 from nas.data import MultiTaskData, load_data
 
@@ -13,3 +17,11 @@ def rooms(images: int) -> MultiTaskData:
 
 def unreadable() -> MultiTaskData:
     raise OSError("disk gone")
+
+
+def blind(split: str) -> MultiTaskData:
+    """Rooms where nobody measured the depth of one split."""
+    data = rooms(32)
+    emptied = getattr(data, split)
+    targets = {**emptied.targets, "depth": torch.zeros_like(emptied.targets["depth"])}
+    return replace(data, **{split: replace(emptied, targets=targets)})

@@ -30,7 +30,12 @@ from nas.service.workers import CHECKPOINT, job_data
 from nas.store import SqlStore, open_store
 
 SPEC = tiny_spec(
-    objectives=(Objective("delta_m"), Objective("macs"), Objective("latency_ms@local"), Objective("latency_ms@local-2t")),
+    objectives=(
+        Objective("delta_m", "max"),
+        Objective("macs"),
+        Objective("latency_ms@local"),
+        Objective("latency_ms@local-2t"),
+    ),
     devices=("local", "local-2t"),
     search=SearchSpec("random", evaluations=4, batch_size=2, profile_samples=3, calibration_images=8, verify=2),
     training=TrainingSpec(epochs=2, batch_size=8, precision="fp32", twins=True, twin_epochs=1),

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from hw_profiles.devices import load_device
 from nas.service.context import JobContext
+from nas.service.objectivechecks import check_measured
 from nas.service.stages.profile import profile, reference
 
 
 def profile_rest(context: JobContext) -> None:
-    """Take over what a former job measured on this job's devices, then measure what is left."""
+    """Take over what a former job measured on this job's devices, then measure what is left.
+
+    Raises:
+        ObjectiveError: An objective is nothing that this job measures; first, as loading the data tells it.
+    """
+    check_measured(context.spec, context.data.tasks)
     store, job, former = context.store, context.job, context.spec.training.reuse
     for name in context.spec.devices if former else ():
         device = load_device(name).name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ from nas.service.pool import Pool, reason
 from nas.service.reuse import REUSED
 from nas.service.selection import best_candidates
 from nas.service.stages.profile import profiler, reference
-from nas.service.stages.search import SEARCH, evaluator, with_delta_m
+from nas.service.stages.search import SEARCH, evaluator, not_finite, with_delta_m
 
 VERIFY = "verify"
 
@@ -62,6 +63,11 @@ def _evaluation(
     if isinstance(result, Exception):
         return Evaluation(arch, {}, Source.MEASURED, VERIFY, "test", None, checkpoint, seed, failure=reason(result))
     metrics, content, picture = result
+    metrics = with_delta_m(context, dict(metrics), "test")
+    bad = [o.metric for o in context.spec.objectives if not o.device and not math.isfinite(metrics.get(o.metric, math.nan))]
+    if bad:
+        why = not_finite(bad, metrics)
+        return Evaluation(arch, {}, Source.MEASURED, VERIFY, "test", None, checkpoint, seed, failure=why)
     latencies, spreads = {}, {}
     for name, timer in timers.items():
         ((_, latency),) = timer.run("measure", [content])
@@ -71,8 +77,7 @@ def _evaluation(
         latencies[metric], spreads[metric] = latency.ms, latency.spread * latency.ms
     keep_file(store, job, arch, content)
     _keep_picture(context, arch, picture)
-    metrics = with_delta_m(context, dict(metrics), "test") | latencies
-    return Evaluation(arch, metrics, Source.MEASURED, VERIFY, "test", fingerprints, checkpoint, seed, std=spreads)
+    return Evaluation(arch, metrics | latencies, Source.MEASURED, VERIFY, "test", fingerprints, checkpoint, seed, std=spreads)
 
 
 def _keep_picture(context: JobContext, arch: ArchConfig, picture: bytes) -> None:
@@ -84,7 +89,9 @@ def _keep_picture(context: JobContext, arch: ArchConfig, picture: bytes) -> None
 
 
 def _why_empty(rows: list[Evaluation], objectives: tuple[Objective, ...]) -> str:
-    """Say which limit no candidate met, and how near the nearest came."""
+    """Say what failed, or which limit no candidate met and how near the nearest came."""
+    if rows and all(row.failure for row in rows):
+        return f"a front needs candidates that can be verified: all {len(rows)} failed, the first with: {rows[0].failure}"
     for objective in objectives:
         values = [row.metrics[objective.metric] for row in rows if objective.metric in row.metrics]
         if objective.limit is not None and values and all(objective.violation(value) > 0 for value in values):
