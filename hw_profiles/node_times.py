@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from hw_profiles.operators import named, profiled_run
+from hw_profiles.operators import profiled_run
 from nas.core import Device
 from nas.core.operator import OperatorTime
 
 RUNS = 30
 FAST_QUANTILE = 0.1  # of the runs: interference only ever adds time
+LEAST_MS = 5e-4  # the profiler's clock ticks in microseconds
 
 
 def node_times(
@@ -31,9 +32,9 @@ def node_times(
     Raises:
         DeviceError: ONNX Runtime cannot load or run the model.
     """
-    names, events = profiled_run(model, device, runs)
-    times = np.array([np.quantile([event["dur"] for event in events[name]], FAST_QUANTILE) for name in names]) / 1e3
-    times = np.maximum(times, 5e-4)  # the profiler's clock ticks in microseconds
+    nodes = profiled_run(model, device, runs)
+    times = np.array([np.quantile([event["dur"] for event in node.events], FAST_QUANTILE) for node in nodes]) / 1e3
+    times = np.maximum(times, LEAST_MS)
     if total_ms is not None:
         times = times * (total_ms / times.sum())
-    return tuple(OperatorTime(op, float(ms)) for op, ms in zip(named(names, events), times, strict=True))
+    return tuple(OperatorTime(node.operator, float(ms)) for node, ms in zip(nodes, times, strict=True))

@@ -1,8 +1,8 @@
-"""The operators that ONNX Runtime runs, after fusion and layout changes, as its own profiler reports them.
+"""The operators that ONNX Runtime runs, after fusion and layout changes.
 
 What is fused with what, where a blocked layout begins and ends, which convolutions run in eight bits and where values are
-quantized and dequantized in between is up to ONNX Runtime; a graph as it was exported does not tell. The optimised graph
-does, with every shape, from the events of one profiled run.
+quantized and dequantized in between is up to ONNX Runtime; the graph as it was exported does not tell. The optimised graph
+does, which ONNX Runtime writes when it loads a network, with the shapes that its profiler reports of one run.
 """
 
 from __future__ import annotations
@@ -10,18 +10,33 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from hw_profiles.timing import random_inputs, session_options
 from nas.core import Device, DeviceError
 from nas.core.operator import Operator, Shape
 
-# Names that are counted through the graph, so that one more layer changes all after it.
-_COUNTED = re.compile(r".*_token_\d+|Reorder(In|Out)put|(node_)?[A-Z]\w*_\d+|")
-_SUFFIX = "_kernel_time"
+if TYPE_CHECKING:
+    import onnx
+
+EVENT = "_kernel_time"  # end of the name of the events that time a node
+# What ONNX Runtime adds to names that are taken: counted through the graph, so that one more layer changes them all.
+_COUNTER = re.compile(r"(_nchwc)?(_token_\d+)?(_nchwc)?$")
+_MOVES = frozenset({"QuantizeLinear", "DequantizeLinear", "Transpose", "ReorderInput", "ReorderOutput", "Cast"})
+_NO_LAYER = re.compile(r"(node_)?([A-Z][A-Za-z]+)?(_\d+)?")  # a name that says what is done but not where
 _SECOND = {"QLinearConv": 3, "QLinearMatMul": 3, "QGemm": 3, "QLinearAdd": 3, "QLinearMul": 3}  # else the second input
-_FUSED_SUM = {"Conv": 4, "FusedConv": 4, "NhwcFusedConv": 4, "QLinearConv": 10}  # with so many inputs a sum is fused
+_SUM = 3  # input of a fused convolution that is added to its result
+
+
+@dataclass(frozen=True, slots=True)
+class ProfiledNode:
+    """A node of the optimised graph and the events of its runs, as ONNX Runtime's profiler writes them."""
+
+    operator: Operator
+    events: tuple[dict[str, Any], ...]
 
 
 def operators(model: bytes | Path, device: Device) -> tuple[Operator, ...]:
@@ -34,23 +49,23 @@ def operators(model: bytes | Path, device: Device) -> tuple[Operator, ...]:
     Raises:
         DeviceError: ONNX Runtime cannot load or run the model.
     """
-    names, events = profiled_run(model, device, runs=1)
-    return tuple(named(names, events))
+    return tuple(node.operator for node in profiled_run(model, device, runs=1))
 
 
-def profiled_run(model: bytes | Path, device: Device, runs: int) -> tuple[list[str], dict[str, list[dict[str, Any]]]]:
-    """Run a network under the profiler: the nodes' names in the order in which they ran, and each node's events.
+def profiled_run(model: bytes | Path, device: Device, runs: int) -> list[ProfiledNode]:
+    """Run a network under the profiler and return its nodes in the order in which they ran.
 
     Raises:
         DeviceError: ONNX Runtime cannot load or run the model.
     """
+    import onnx
     import onnxruntime
 
-    from hw_profiles.timing import random_inputs, session_options
-
     with tempfile.TemporaryDirectory(prefix="nas-profile-") as folder:
+        optimised = Path(folder) / "optimised.onnx"
         options = session_options(device)
         options.add_free_dimension_override_by_name("batch", 1)
+        options.optimized_model_filepath = str(optimised)
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "run")
         try:
@@ -60,49 +75,81 @@ def profiled_run(model: bytes | Path, device: Device, runs: int) -> tuple[list[s
             feeds = random_inputs(session)
             for _ in range(runs):
                 session.run(None, feeds)
-            events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+            found = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
         except Exception as error:  # ONNX Runtime raises a dozen types of its own that share no base
             raise DeviceError(
                 f"a model that is profiled loads and runs under ONNX Runtime: it does not ({error}); export it again"
             ) from error
-    nodes: dict[str, list[dict[str, Any]]] = {}
-    for event in events:
-        if event.get("cat") == "Node" and event["name"].endswith(_SUFFIX):
-            nodes.setdefault(event["name"].removesuffix(_SUFFIX), []).append(event)
-    return list(nodes), nodes
+        graph = onnx.load(optimised).graph
+    events: dict[str, list[dict[str, Any]]] = {}
+    for event in found:
+        if event.get("cat") == "Node" and event["name"].endswith(EVENT):
+            events.setdefault(event["name"].removesuffix(EVENT), []).append(event)
+    by_name = {node.name: node for node in graph.node}
+    names = _stable_names([by_name[name] for name in events])
+    weights: dict[str, Shape] = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    return [
+        ProfiledNode(_operator(stable, by_name[name], own[0]["args"], weights), tuple(own))
+        for stable, (name, own) in zip(names, events.items(), strict=True)
+    ]
 
 
-def named(names: Sequence[str], events: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Operator]:
-    """Return the operators of a run with names that do not depend on how many layers the network has."""
-    result: list[Operator] = []
-    layer, used = "", dict[str, int]()
-    for name in names:
-        details = events[name][0]["args"]
-        inputs = [next(iter(item.items())) for item in details.get("input_type_shape", []) if item]
-        outputs = [next(iter(item.items())) for item in details.get("output_type_shape", []) if item]
-        kind = details["op_name"]
-        stable = name.removesuffix("_nchwc")
-        if _COUNTED.fullmatch(name):
-            stable = f"{kind} after {layer}"
-        else:
-            layer = stable
-        used[stable] = used.get(stable, 0) + 1
-        if used[stable] > 1:
-            stable = f"{stable} #{used[stable]}"
-        second = _SECOND.get(kind, 1)
-        fused = len(inputs) >= _FUSED_SUM.get(kind, 1 << 30)
-        result.append(
-            Operator(
-                name=stable,
-                kind=f"{kind}+Add" if fused else kind,
-                dtype=inputs[0][0] if inputs else "float",
-                input=_shape(inputs[0][1]) if inputs else (),
-                other=_shape(inputs[second][1]) if len(inputs) > second else (),
-                output=_shape(outputs[0][1]) if outputs else (),
-            )
-        )
-    return result
+def _stable_names(nodes: Sequence[onnx.NodeProto]) -> list[str]:
+    """Return names that do not depend on what else the network has.
+
+    A layer has its own name. What moves values between layers is named by its kind and the layers at both ends: how many
+    copies of a value are dequantized, and for whom, changes with the policy.
+    """
+    makers = {value: node for node in nodes for value in node.output}
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in nodes:
+        for value in node.input:
+            readers.setdefault(value, []).append(node)
+
+    def source(node: onnx.NodeProto) -> str:
+        before = [makers[value] for value in node.input if value in makers]
+        if not before:
+            return "input"
+        return source(before[0]) if _moves(before[0]) else _layer(before[0])
+
+    def target(node: onnx.NodeProto) -> str:
+        after = [reader for value in node.output for reader in readers.get(value, ())]
+        if len(after) != 1:
+            return "several" if after else "output"
+        return target(after[0]) if _moves(after[0]) else _layer(after[0])
+
+    used: dict[str, int] = {}
+    names = []
+    for node in nodes:
+        name = f"{node.op_type} from {source(node)} to {target(node)}" if _moves(node) else _layer(node)
+        used[name] = used.get(name, 0) + 1
+        names.append(name if used[name] == 1 else f"{name} #{used[name]}")
+    return names
 
 
-def _shape(values: Sequence[int]) -> Shape:
-    return tuple(int(value) for value in values)
+def _layer(node: onnx.NodeProto) -> str:
+    return _COUNTER.sub("", node.name)
+
+
+def _moves(node: onnx.NodeProto) -> bool:
+    return node.op_type in _MOVES or _NO_LAYER.fullmatch(_layer(node)) is not None
+
+
+def _operator(name: str, node: onnx.NodeProto, details: dict[str, Any], weights: dict[str, Shape]) -> Operator:
+    """Return a node with its shapes; those of weights that a kernel has packed are known from the graph alone."""
+    given = [next(iter(item.items()), ("", [])) for item in details["input_type_shape"]]
+    made = [next(iter(item.items()), ("", [])) for item in details["output_type_shape"]]
+    second = _SECOND.get(node.op_type, 1)
+    other: Shape = ()
+    if len(node.input) > second:
+        here = sum(bool(value) for value in node.input[:second])  # inputs that are left out are not reported
+        other = weights.get(node.input[second]) or (tuple(given[here][1]) if len(given) > here else ())
+    fused = node.domain.endswith("nchwc") and len(node.input) > _SUM and bool(node.input[_SUM])
+    return Operator(
+        name=name,
+        kind=f"{node.op_type}+Add" if fused else node.op_type,
+        dtype=given[0][0] if given else "float",
+        input=tuple(given[0][1]) if given else (),
+        other=other,
+        output=tuple(made[0][1]) if made else (),
+    )

@@ -21,6 +21,7 @@ from nas.core import ArchConfig, DataError, FloatArray, SearchSpace
 from nas.core.operator import Operator
 
 MOST_CELLS = 50_000  # of one table
+FEW_ROWS = 12  # two options are both drawn in as many rows but for one time in two thousand
 Codes = NDArray[np.int64]  # (architectures, choices): position of the option picked; the number of options where inactive
 Cost = Callable[[Sequence[Operator]], FloatArray]
 
@@ -61,6 +62,27 @@ class Tree:
             rows = codes[:, choice] == code
             branches[int(code)] = cls.grow(codes[rows], values[rows])
         return cls(choice=choice, branches=branches)
+
+    @classmethod
+    def smallest(cls, codes: Codes, values: NDArray[np.int64]) -> Tree:
+        """Return a tree that asks for one choice or two, those with the fewest options, if any two tell the values apart.
+
+        Else what `grow` gives. With few rows a greedy tree is led astray by choices that fit by chance.
+        """
+        columns = [column for column in range(codes.shape[1]) if np.ptp(codes[:, column])]
+        base, most = int(codes.max()) + 1, int(values.max()) + 1
+        for count in (1, 2):
+            best: tuple[int, tuple[int, ...]] | None = None
+            for chosen in itertools.combinations(columns, count):
+                cells = sum(codes[:, column] * base**place for place, column in enumerate(chosen))
+                kinds = len(np.unique(cells))
+                if len(np.unique(most * cells + values)) == kinds and (best is None or kinds < best[0]):
+                    best = (kinds, chosen)
+            if best is not None:
+                others = np.zeros_like(codes)
+                others[:, list(best[1])] = codes[:, list(best[1])]
+                return cls.grow(others, values)
+        return cls.grow(codes, values)
 
     def choices(self) -> Iterator[int]:
         """Yield every choice that is asked for."""
@@ -131,22 +153,34 @@ class OperatorRules:
         for row, graph in enumerate(graphs):
             for op in graph:
                 found.setdefault((op.name, op.kind, op.dtype, len(op.input), len(op.other), len(op.output)), {})[row] = op
-        trees: dict[tuple[bytes, bytes], Tree] = {}
+        grown: list[Tree] = []  # those of operators that are seldom absent first
 
         def tree(rows: NDArray[np.int64], values: list[int]) -> Tree:
-            array = np.array(values, dtype=np.int64)
-            key = (rows.tobytes(), array.tobytes())
-            if key not in trees:  # many sides of many operators are one and the same
-                trees[key] = Tree.grow(codes[rows], array)
-            return trees[key]
+            """Return a tree that was grown on more rows, if it gives these values too: sides of many operators are one.
 
-        every = np.arange(len(archs))
+            In few rows a side may not have varied yet: what varies elsewhere and fits is likelier than a constant.
+            """
+            array = np.array(values, dtype=np.int64)
+            if np.ptp(array) or len(rows) < FEW_ROWS:
+                for known in grown:
+                    if all(known.at(row) == value for row, value in zip(mapped[rows], values, strict=True)):
+                        return known
+            found = Tree.grow(codes[rows], array)
+            if found.choice >= 0:
+                grown.append(found)
+            return found
+
+        seen: dict[bytes, Tree] = {}
+        mapped = np.array([dict(enumerate(row)) for row in codes.tolist()], dtype=object)
         self.rules: list[_OperatorRule] = []
-        for have in found.values():
+        for have in sorted(found.values(), key=len, reverse=True):
             rows = np.array(sorted(have))
             shapes = [(*have[row].input, *have[row].other, *have[row].output) for row in rows]
             sides = tuple(tree(rows, [shape[side] for shape in shapes]) for side in range(len(shapes[0])))
-            self.rules.append(_OperatorRule(have[int(rows[0])], tree(every, [int(row in have) for row in every]), sides))
+            presence = np.array([row in have for row in range(len(archs))], dtype=np.int64)
+            if presence.tobytes() not in seen:
+                seen[presence.tobytes()] = Tree.smallest(codes, presence)
+            self.rules.append(_OperatorRule(have[int(rows[0])], seen[presence.tobytes()], sides))
 
     def operators(self, arch: ArchConfig) -> list[Operator]:
         """Return the operators of an architecture."""
