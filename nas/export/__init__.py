@@ -5,20 +5,26 @@ from nas.export.check import check_file, max_differences, open_session, run_over
 from nas.export.export import Exported, export_model
 from nas.export.onnx_file import BATCH, INPUT_NAME, to_onnx
 from nas.export.quantize import quantize
+from nas.export.sensitivity import Measured, Sensitivity, measure_sensitivity, payoffs, seed_policies
 
 __all__ = [
     "BATCH",
     "INPUT_NAME",
     "CardFacts",
     "Exported",
+    "Measured",
+    "Sensitivity",
     "check_file",
     "export_model",
     "make_card",
     "max_differences",
+    "measure_sensitivity",
     "open_session",
+    "payoffs",
     "quantize",
     "run_over",
     "run_snippet",
+    "seed_policies",
     "to_markdown",
     "to_onnx",
     "weight_bytes",

@@ -15,14 +15,12 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from nas.core import PRECISIONS, ExportError, Precision, is_fp32, nearest
+from nas.core import ExportError, Precision, is_fp32
 from nas.export.calibration import Range, ranges
 from nas.export.graph import Graph
+from nas.export.layers import CONVOLUTION, PRODUCTS, layer_precisions
 from nas.export.products import MICROSOFT, WEIGHT_MOST, as_dynamic, as_int4
-from nas.supernet import block_of
 
-CONVOLUTION = "Conv"
-PRODUCTS = ("MatMul", "Gemm")
 RECTIFIER = "Relu"  # costs nothing after an integer kernel: its zero is the smallest 8-bit value
 # Operators without weights that ONNX Runtime also runs on 8 bits; they follow what they stand between.
 FOLLOWERS = ("Add", "Resize", "MaxPool", "Concat", "GlobalAveragePool", "AveragePool", "Reshape", "Flatten", "Transpose")
@@ -36,7 +34,8 @@ def quantize(model: onnx.ModelProto, policy: Mapping[str, Precision], calibratio
     """Return the file that computes each block as the policy says.
 
     Borders between blocks of one precision cost nothing; an operator without weights (a residual sum, an upsampling) runs on
-    integers where both what it reads and what reads it do.
+    integers where both what it reads and what reads it do. A task's last convolution stays in floats: nothing after it runs on
+    integers, and ONNX Runtime upsamples its own blocked floats faster than what it would have to turn back to floats.
 
     Args:
         model: A file that `nas.export.to_onnx` made, by either exporter; not changed.
@@ -50,7 +49,7 @@ def quantize(model: onnx.ModelProto, policy: Mapping[str, Precision], calibratio
         ExportError: The network has no such block, there is no such precision, a block has no layer that can have it, or
             there is no image.
     """
-    layers = _layers(Graph(model), policy)
+    layers = layer_precisions(Graph(model), policy)
     if is_fp32(policy):
         return model
     if not len(calibration):
@@ -69,30 +68,6 @@ def quantize(model: onnx.ModelProto, policy: Mapping[str, Precision], calibratio
     if "int4" in layers.values():
         mixed.opset_import.append(onnx.helper.make_opsetid(MICROSOFT, 1))
     return graph.finish()
-
-
-def _layers(graph: Graph, policy: Mapping[str, Precision]) -> dict[str, Precision]:
-    """Return the precision of every layer that is not to compute in fp32, by the name of its node."""
-    paths = {
-        name: name.rpartition("/")[0]
-        for name, node in graph.nodes.items()
-        if node.op_type in (CONVOLUTION, *PRODUCTS) and len(node.input) > 1 and graph.is_constant(node.input[1])
-    }
-    found: dict[str, Precision] = {}
-    blocks = {name: block_of(path, tuple(policy)) for name, path in paths.items()}
-    for block, precision in policy.items():
-        inside = [name for name, own in blocks.items() if own == block]
-        if not inside:
-            parts = sorted({".".join(path.split(".")[:depth]) for path in paths.values() for depth in (1, 2)} - {""})
-            raise ExportError(f"a policy names blocks with layers: {block!r} has none here; {nearest(block, parts)}")
-        if precision not in PRECISIONS:
-            raise ExportError(f"block {block!r} is to compute in {precision!r}; {nearest(precision, PRECISIONS)}")
-        able = [n for n in inside if precision in ("fp32", "int8") or graph.nodes[n].op_type in PRODUCTS]
-        if not able:
-            raise ExportError(f"{precision} is for matrix products: block {block!r} has only convolutions; Allowed: int8, fp32")
-        if precision != "fp32":
-            found |= dict.fromkeys(able, precision)
-    return found
 
 
 def _quantize_static(graph: Graph, layers: Sequence[str], model: onnx.ModelProto, calibration: NDArray[np.float32]) -> None:
