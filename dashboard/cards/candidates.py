@@ -9,15 +9,17 @@ import pandas as pd
 from dashboard import units
 from nas.core import Evaluation, Objective, Source, front
 
-STAGES = {"verify": "verified", "search": "candidate"}
+STAGES = {"verify": "verified", "search": "candidate", "reused": "reused candidate", "screen": "screened out"}
+ORDER = list(STAGES)  # where an architecture has several, the first says most
 
 
 def info(evaluations: Sequence[Evaluation], objectives: Sequence[Objective]) -> pd.DataFrame:
     """Return one row per architecture, the front first, then what else was verified, then the candidates.
 
     Returns:
-        Columns ``key``, ``on_front``, ``stage`` (verified or candidate), ``source`` (measured or predicted), the metrics
-        (objectives first), ``failure``, then the picks of the architecture.
+        Columns ``key``, ``on_front``, ``stage`` (verified, candidate, reused candidate or screened out), ``source`` (measured
+        or predicted), the metrics (objectives first), ``off.METRIC`` where a metric was predicted (the standard deviation of
+        its prediction), ``failure``, then the picks of the architecture.
     """
     objectives = tuple(objectives)
     verified = [row for row in evaluations if row.stage == "verify"]
@@ -25,8 +27,9 @@ def info(evaluations: Sequence[Evaluation], objectives: Sequence[Objective]) -> 
     rows: dict[str, dict[str, object]] = {}
     picks: set[str] = set()
     metrics: set[str] = set()
-    for row in sorted(evaluations, key=lambda row: row.stage != "verify"):
-        if row.stage not in STAGES or row.arch.key in rows:
+    spreads: set[str] = set()
+    for row in sorted((row for row in evaluations if row.stage in STAGES), key=lambda row: ORDER.index(row.stage)):
+        if row.arch.key in rows:
             continue
         key = row.arch.key
         chosen = {f"arch.{name}": option for name, option in row.arch.items()}
@@ -37,11 +40,14 @@ def info(evaluations: Sequence[Evaluation], objectives: Sequence[Objective]) -> 
             "stage": STAGES[row.stage],
             "source": "" if row.failure else source.value,
         }
-        rows[key] = {**facts, **row.metrics, "failure": row.failure, **chosen}
+        predicted = row.source is Source.PREDICTED
+        off = {f"off.{name}": value for name, value in row.std.items()} if predicted else {}
+        rows[key] = {**facts, **row.metrics, **off, "failure": row.failure, **chosen}
+        spreads |= set(off)
         picks |= set(chosen)
         metrics |= set(row.metrics)
     names = units.order(metrics, tuple(objective.metric for objective in objectives))
-    columns = ["key", "on_front", "stage", "source", *names, "failure", *sorted(picks)]
+    columns = ["key", "on_front", "stage", "source", *names, *sorted(spreads), "failure", *sorted(picks)]
     frame = pd.DataFrame(list(rows.values()), columns=columns)
     return frame.sort_values("on_front", ascending=False, kind="stable").reset_index(drop=True)
 

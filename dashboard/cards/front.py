@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +56,7 @@ def info(evaluations: Sequence[Evaluation], objectives: Sequence[Objective]) -> 
     Returns:
         Groups are ``front``, ``verified``, ``measured`` and ``predicted`` (candidates by the source of their numbers).
     """
-    good = [row for row in evaluations if not row.failure and row.stage in ("search", "verify")]
+    good = [row for row in evaluations if not row.failure and row.stage in ("search", "reused", "verify")]
     verified = [row for row in good if row.stage == "verify" and row.source is Source.MEASURED]
     on_front = {row.arch.key for row in front(verified, objectives)} if objectives else set()
     seen = {row.arch.key for row in verified}
@@ -64,7 +64,7 @@ def info(evaluations: Sequence[Evaluation], objectives: Sequence[Objective]) -> 
         {"key": row.arch.key, "group": "front" if row.arch.key in on_front else "verified", **row.metrics} for row in verified
     ]
     for row in good:
-        if row.stage == "search" and row.arch.key not in seen:
+        if row.stage != "verify" and row.arch.key not in seen:
             seen.add(row.arch.key)
             rows.append({"key": row.arch.key, "group": row.source.value, **row.metrics})
     return pd.DataFrame(rows, columns=None if rows else ["key", "group"])
@@ -78,10 +78,18 @@ def staircase(frame: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
     return kept.sort_values(x, ascending=signs[0] > 0)
 
 
-def draw(frame: pd.DataFrame, view: View, limits: Sequence[Objective] = ()) -> go.Figure:
+def draw(
+    frame: pd.DataFrame, view: View, limits: Sequence[Objective] = (), off: Mapping[str, float] | None = None
+) -> go.Figure:
     """Return the chart of what `info` gave: scatter in two or three dimensions, the limits as dashed lines.
 
     Every marker carries its key in ``customdata``.
+
+    Args:
+        frame: Of `info`.
+        view: What the reader chose.
+        limits: Objectives whose limits are drawn.
+        off: Predicted metric to the mean relative error of its predictor, written beside predicted numbers.
     """
     shown = frame.dropna(subset=[axis for axis in view.axes if axis in frame]) if len(frame) else frame
     figure = go.Figure()
@@ -94,7 +102,8 @@ def draw(frame: pd.DataFrame, view: View, limits: Sequence[Objective] = ()) -> g
         points = shown[shown["group"] == group]
         opacity = opacity if faint else 0.85
         if len(points):
-            _scatter(figure, points, view, title, _marker(points, view, group, size, opacity, scale))
+            marker = _marker(points, view, group, size, opacity, scale)
+            _scatter(figure, points, view, title, marker, off or {})
     _rings(figure, shown, view)
     palette.style(figure, height=560)
     figure.update_layout(uirevision="|".join(view.axes))  # a live update keeps the reader's zoom and camera
@@ -149,7 +158,9 @@ def _marker(
     return marker
 
 
-def _scatter(figure: go.Figure, points: pd.DataFrame, view: View, title: str, marker: dict[str, object]) -> None:
+def _scatter(
+    figure: go.Figure, points: pd.DataFrame, view: View, title: str, marker: dict[str, object], off: Mapping[str, float]
+) -> None:
     common = {
         "x": points[view.x].to_list(),
         "y": points[view.y].to_list(),
@@ -157,7 +168,7 @@ def _scatter(figure: go.Figure, points: pd.DataFrame, view: View, title: str, ma
         "name": title,
         "marker": marker,
         "customdata": points[["key"]].to_numpy(),
-        "hovertext": [hover(row) for _, row in points.iterrows()],
+        "hovertext": [hover(row, off) for _, row in points.iterrows()],
         "hovertemplate": "%{hovertext}<extra></extra>",
     }
     if view.z is None:
@@ -223,8 +234,19 @@ def _rings(figure: go.Figure, frame: pd.DataFrame, view: View) -> None:
         )
 
 
-def hover(row: pd.Series[Any]) -> str:
-    """Return the hover text of a row of the frame: its key, where its numbers come from, and each with its unit."""
+def error_of(metric: str, off: Mapping[str, float]) -> str:
+    """Return what stands after a predicted number: how far its predictor is off on average."""
+    return f" ± {100 * off[metric]:.1f} %" if metric in off else ""
+
+
+def hover(row: pd.Series[Any], off: Mapping[str, float] | None = None) -> str:
+    """Return the hover text of a row of the frame: its key, where its numbers come from, and each with its unit.
+
+    Args:
+        row: Of `info`.
+        off: Predicted metric to the mean relative error of its predictor.
+    """
+    errors = off if off and row["group"] == "predicted" else {}
     titles = {
         "front": "verified · measured · on the front",
         "verified": "verified · measured",
@@ -233,7 +255,7 @@ def hover(row: pd.Series[Any]) -> str:
     }
     metrics = [str(name) for name in row.index if name not in ("key", "group")]
     lines = [
-        f"{units.label(name)}&nbsp; <b>{units.number(name, float(row[name]))}</b>"
+        f"{units.label(name)}&nbsp; <b>{units.number(name, float(row[name]))}</b>" + error_of(name, errors)
         for name in units.order(set(metrics), ())
         if row[name] == row[name]
     ]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
+
 import numpy as np
 import pandas as pd
 from plotly import graph_objects as go
 
 from dashboard import palette, units
-from nas.core import PredictorReport
+from nas.core import PredictorReport, Stage, StageRecord
 
 BAND = 0.10
+UNKNOWN = "Latency of candidates is predicted; how far it is off was not measured."
 
 
 def info(report: PredictorReport) -> pd.DataFrame:
@@ -23,7 +26,8 @@ def draw(frame: pd.DataFrame, metric: str) -> go.Figure:
     """Return the scatter of prediction over truth with the diagonal and the band."""
     unit = units.kind(metric).unit
     both = frame[["truth", "predicted"]].to_numpy()
-    low, high = (float(both.min()) * 0.95, float(both.max()) * 1.05) if len(frame) else (0.0, 1.0)
+    low, high = (float(both.min()), float(both.max())) if len(frame) else (0.0, 1.0)
+    low, high = low - 0.05 * abs(low), high + 0.05 * abs(high)
     ends = np.array([low, high])
     figure = go.Figure()
     figure.add_trace(
@@ -70,6 +74,25 @@ def draw(frame: pd.DataFrame, metric: str) -> go.Figure:
     return figure
 
 
+def trust(reports: Sequence[PredictorReport], targets: Collection[str]) -> str:
+    """Return how far predictions are off, a sentence per predictor of one of `targets`; an empty string where there is none."""
+    sentences = []
+    for report in reports:
+        if report.target not in targets or "mape" not in report.quality:
+            continue
+        inside = f", {100 * report.quality['within_10']:.0f} % within 10 %" if "within_10" in report.quality else ""
+        sentences.append(
+            f"{units.label(report.target)} of candidates is predicted, off by {100 * report.quality['mape']:.1f} % on average"
+            f"{inside}, measured on {report.held_out} subnets that the predictor never saw."
+        )
+    return " ".join(sentences)
+
+
+def off(reports: Sequence[PredictorReport]) -> dict[str, float]:
+    """Return each predicted metric's mean relative error on held-out subnets, as a share."""
+    return {report.target: report.quality["mape"] for report in reports if "mape" in report.quality}
+
+
 def verdict(report: PredictorReport) -> list[tuple[str, str, str]]:
     """Return name, number and meaning of each quality that the report holds."""
     known = (
@@ -86,3 +109,13 @@ def verdict(report: PredictorReport) -> list[tuple[str, str, str]]:
     )
     found = report.quality
     return [(title, form.format(found[name] * scale), text) for name, title, form, scale, text in known if name in found]
+
+
+def screening(stages: Mapping[Stage, StageRecord]) -> pd.DataFrame:
+    """Return how well a part of the images stood for all of them: one row per task, none where nothing was screened."""
+    found = stages[Stage.SEARCH].result.get("screening", {}) if Stage.SEARCH in stages else {}
+    rows = [
+        {"Metric": units.label(metric), "Kendall τ": values["kendall_tau"], "Off by (%)": 100 * values["mape"]}
+        for metric, values in found.get("agreement", {}).items()
+    ]
+    return pd.DataFrame(rows, columns=["Metric", "Kendall τ", "Off by (%)"])

@@ -8,7 +8,8 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import shell, source, units
-from dashboard.cards import candidates, drawing
+from dashboard.cards import candidates, drawing, predictor
+from dashboard.cards.predictor import UNKNOWN
 from nas.core import ArchConfig, Evaluation, NotFoundError
 
 
@@ -35,7 +36,7 @@ def find(rows: list[Evaluation], key: str) -> Evaluation:
     own = [row for row in rows if row.arch.key == key]
     if not own:
         raise NotFoundError(f"this job evaluated no network {key}; choose one on the Pareto front or among the candidates")
-    return min(own, key=lambda row: (row.failure != "", row.stage != "verify"))
+    return min(own, key=lambda row: (row.failure != "", candidates.ORDER.index(row.stage)))
 
 
 def outputs(key: str) -> None:
@@ -88,7 +89,7 @@ def picture(arch: ArchConfig, others: list[ArchConfig]) -> None:
 
 
 job = shell.job_page("Network")
-evaluations = [row for row in source.evaluations(job.id) if row.stage in ("search", "verify")]
+evaluations = [row for row in source.evaluations(job.id) if row.stage in candidates.STAGES]
 table = candidates.info(evaluations, job.spec.objectives)
 if table.empty:
     st.info("No network has been evaluated yet. The search fills this page as it goes.", icon=":material/hourglass_empty:")
@@ -117,6 +118,9 @@ if found.failure:
 else:
     st.caption(state + ("" if found.stage == "verify" else " Only verified networks stand on the front."))
     names = units.order(set(found.metrics), tuple(each.metric for each in job.spec.objectives))
+    if found.source == "predicted":
+        reports = [report for report in source.predictors(job.id) if report.target.startswith("latency_ms@")]
+        st.caption(predictor.trust(reports, set(names)) or UNKNOWN)
     st.html(tiles({name: found.metrics[name] for name in sorted(names, key=lambda name: "." not in name)}, found))
 picture(found.arch, [row.arch for row in evaluations])
 outputs(found.arch.key)

@@ -6,7 +6,10 @@ import streamlit as st
 
 from dashboard import shell, source, units
 from dashboard.cards import candidates as card
+from dashboard.cards import predictor
+from dashboard.cards.predictor import UNKNOWN
 
+OFF = "Standard deviation of the prediction: the predictor's error on subnets that it was not fitted on"
 FORMATS = {"si": "compact", "bytes": "bytes"}
 
 job = shell.job_page("Candidates")
@@ -23,7 +26,7 @@ def body() -> None:
         "All": slice(None),
         "Front": frame["on_front"],
         "Verified": frame["stage"] == "verified",
-        "Candidates": frame["stage"] == "candidate",
+        "Candidates": frame["stage"].isin(["candidate", "reused candidate"]),
         "Skipped": frame["failure"] != "",
     }
     with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
@@ -49,6 +52,12 @@ def body() -> None:
         kind = units.kind(name)
         form = FORMATS.get(kind.form) or f"%.{kind.form}f"
         columns[name] = st.column_config.NumberColumn(units.axis_title(name), format=form, help=kind.meaning or None)
+    for name in [name for name in frame.columns if name.startswith("off.")]:
+        kind = units.kind(name.removeprefix("off."))
+        title = f"± {units.axis_title(name.removeprefix('off.'))}"
+        columns[name] = st.column_config.NumberColumn(title, format=f"%.{kind.form}f", help=OFF)
+        at = metrics.index(name.removeprefix("off.")) + 1
+        metrics[at:at] = [name] if shown[name].notna().any() else []
     order = ["key", "on_front", "stage", "source", *metrics]
     order += ["failure"] if (shown["failure"] != "").any() else []
     event = st.dataframe(
@@ -66,6 +75,9 @@ def body() -> None:
         key = str(shown.iloc[rows[0]]["key"])
         shell.link("candidate", f"Open {key}", job.id, key, ":material/arrow_forward:")
     else:
+        if (shown["source"] == "predicted").any():
+            reports = [report for report in source.predictors(job.id) if report.target.startswith("latency_ms@")]
+            st.caption(predictor.trust(reports, set(metrics)) or UNKNOWN)
         st.caption(f"{len(shown)} of {len(frame)} architectures. Click a column to sort by it; tick a row to open its network.")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from html import escape
 
@@ -11,6 +11,8 @@ import streamlit as st
 
 from dashboard import palette, shell, source, units
 from dashboard.cards import front as card
+from dashboard.cards import predictor
+from dashboard.cards.predictor import UNKNOWN
 from nas.core import JobState, Objective, ObjectiveError, recommend
 from nas.core import front as pareto_front
 
@@ -104,11 +106,13 @@ def limits(frame: pd.DataFrame) -> list[Objective]:
     return found
 
 
-def summary(title: str, css: str, row: pd.Series[float], names: Sequence[str]) -> None:
-    """Draw a point's card: its key, its metrics and the link to its page."""
+def summary(title: str, css: str, row: pd.Series[float], names: Sequence[str], off: Mapping[str, float]) -> None:
+    """Draw a point's card: its key, its metrics (predicted ones with their error) and the link to its page."""
     key = str(row["key"])
+    errors = off if str(row["group"]) == "predicted" else None
     lines = "".join(
-        f"<span>{escape(units.label(name))}</span><b>{escape(units.number(name, float(row[name])))}</b>"
+        f"<span>{escape(units.label(name))}</span>"
+        f"<b>{escape(units.number(name, float(row[name])) + card.error_of(name, errors or {}))}</b>"
         for name in names
         if name in row and pd.notna(row[name])
     )
@@ -138,6 +142,8 @@ def body() -> None:
     evaluations = source.evaluations(job.id)
     objectives = job.spec.objectives
     frame = card.info(evaluations, objectives)
+    reports = [report for report in source.predictors(job.id) if report.target.startswith("latency_ms@")]
+    off = predictor.off(reports)
     names = units.order(set(frame.columns) - {"key", "group"}, tuple(each.metric for each in objectives))
     if len(names) < 2:
         why = (
@@ -179,7 +185,7 @@ def body() -> None:
     picked = picked if picked != recommended and picked in set(frame["key"]) else None
     with drawing:
         event = st.plotly_chart(
-            card.draw(frame, replace(view, recommended=recommended, picked=picked), limited),
+            card.draw(frame, replace(view, recommended=recommended, picked=picked), limited, off),
             key="chart",
             on_select="rerun",
             selection_mode="points",
@@ -197,14 +203,16 @@ def body() -> None:
             if verified
             else f"{candidates} candidates so far. Click a point to see its numbers."
         )
+        if counts.get("predicted", 0):
+            st.caption(predictor.trust(reports, set(names)) or UNKNOWN)
     with cards:
         if recommended is not None:
-            summary("Recommended", "recommended", frame[frame["key"] == recommended].iloc[0], headline(names))
+            summary("Recommended", "recommended", frame[frame["key"] == recommended].iloc[0], headline(names), off)
         else:
             with st.container(key="no-recommendation"):
                 st.info(why_none, icon=":material/info:")
         if picked is not None:
-            summary("Picked", "picked", frame[frame["key"] == picked].iloc[0], headline(names))
+            summary("Picked", "picked", frame[frame["key"] == picked].iloc[0], headline(names), off)
 
 
 body()

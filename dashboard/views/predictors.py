@@ -7,6 +7,7 @@ import streamlit as st
 from dashboard import palette, shell, source, units
 from dashboard.cards import predictor as card
 from dashboard.cards import profiles
+from nas.core import Stage
 
 job = shell.job_page("Predictors")
 reports, measured = source.predictors(job.id), source.profiles(job.id)
@@ -31,6 +32,17 @@ for report in reports:
     with numbers:
         for title, value, meaning in card.verdict(report):
             st.metric(title, value, help=meaning)
+stages = source.stages(job.id)
+screened = card.screening(stages)
+if not screened.empty:
+    found = stages[Stage.SEARCH].result["screening"]
+    st.subheader("Screening")
+    share = f"{100 * found['share']:.0f} %"
+    st.caption(
+        f"{found['screened']} candidates were scored on {share} of the images, {found['promoted']} of them on all: "
+        "how the part orders those, and how far it is off."
+    )
+    st.dataframe(screened, hide_index=True, height="content")
 for device in sorted({each.device for each in measured}):
     frame = profiles.info(measured, device)
     st.subheader(f"Measured on {device}")

@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from nas.cli.errors_of_predictions import SCREENED, predictor_row, screening_rows
 from nas.cli.fronts import columns, contract, measured_front
 from nas.cli.options import FormatOption, JobArgument, StoreOption, opened
 from nas.cli.tables import show
@@ -20,23 +21,30 @@ def jobs(ctx: typer.Context, form: FormatOption = "table", store: StoreOption = 
 
 
 def status(ctx: typer.Context, job: JobArgument = "latest", form: FormatOption = "table", store: StoreOption = None) -> None:
-    """Show where a job stands: its stages and its last events."""
+    """Show where a job stands: its stages, how far its predictions are off, and its last events."""
     opened_store = opened(ctx, store)
     record = opened_store.job(job)
     stages = [_stage_row(stage) for stage in opened_store.stages(record.id).values()]
     events = [
         {"time": _time(event.time), "level": event.level, "message": event.message} for event in opened_store.events(record.id)
     ]
+    predictors = [predictor_row(report) for report, _ in opened_store.predictors(record.id)]
+    screening = screening_rows(opened_store.stages(record.id))
     if form == "json":
         import json
 
         details = {**_job_row(record), "folder": str(record.folder), "error": record.error, "stages": stages, "events": events}
+        details |= {"predictors": predictors, "screening": screening}
         typer.echo(json.dumps(details, indent=2, ensure_ascii=False))
     elif form == "csv":
         show(stages, form)
     else:
         typer.echo(f"{record.id}  {record.spec.name}: {record.state}" + (f" ({record.error})" if record.error else ""))
         show(stages, form)
+        for title, rows in (("what is predicted, and its error on held-out subnets", predictors), (SCREENED, screening)):
+            if rows:
+                typer.echo(title)
+                show(rows, form)
         for event in events[-5:]:
             typer.echo(f"{event['time']}  {event['level']:<7}  {event['message']}")
 

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cli_place import POINTS, Place
+from cli_place import POINTS, Place, make_place
 from typer.testing import Result
 
+from nas.core import PredictorReport, Stage
 from nas.service.jobfile import read_job
 
 Nas = Callable[..., Result]
@@ -49,6 +50,31 @@ def test_status_shows_stages_and_events(nas: Nas, place: Place) -> None:
     assert "the front has 3 points" in shown
     stages = list(csv.DictReader(io.StringIO(nas("status", "--store", place.url, "--format", "csv").stdout)))
     assert len(stages) == len(details["stages"])
+
+
+def test_status_says_how_far_predictions_are_off(nas: Nas, tmp_path: Path) -> None:
+    place = make_place(tmp_path)
+    words = ("status", "--store", place.url)
+    assert "predicted" not in nas(*words).stdout
+    report = PredictorReport("latency_ms@local", "gp", 30, 12, {"mape": 0.046, "kendall_tau": 0.93})
+    place.store.save_predictor(place.job, report, {})
+    agreement = {"error.seg": {"kendall_tau": 0.81, "mape": 0.03, "candidates": 9}}
+    screening = {"share": 0.25, "screened": 18, "promoted": 9, "agreement": agreement}
+    place.store.finish(place.job, Stage.SEARCH, {"candidates": 9, "failed": 0, "screening": screening})
+    details = json.loads(nas(*words, "-f", "json").stdout)
+    (predictor,) = details["predictors"]
+    assert (predictor["predicts"], predictor["mape"], predictor["held out"], predictor["coverage_90"]) == (
+        "latency_ms@local",
+        0.046,
+        12,
+        None,
+    )
+    assert details["screening"] == [
+        {"metric": "error.seg", "share": 0.25, "screened": 18, "promoted": 9, "kendall_tau": 0.81, "mape": 0.03}
+    ]
+    shown = nas(*words).stdout
+    assert all(part in shown for part in ("latency_ms@local", "0.046", "0.93", "screened on a part", "0.81"))
+    place.store.close()
 
 
 def test_the_pareto_json_is_the_documented_contract(nas: Nas, place: Place) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
@@ -83,6 +84,48 @@ def test_front_draws_every_group_the_line_the_limit_and_the_recommended_point() 
     assert figure.layout.shapes[0].x0 == 10.0  # the limit
     assert figure.layout.xaxis.title.text == "Latency · local (ms)"
     assert "<b>4.00 ms</b>" in traces["Verified front"].hovertext[1]
+
+
+def test_a_predicted_number_has_its_error_beside_it_and_a_measured_one_has_not() -> None:
+    off = predictor.off([REPORT])
+    assert off == {"latency_ms@local": 0.0512}
+    frame = front.info(ROWS, OBJECTIVES)
+    figure = front.draw(frame, front.View("latency_ms@local", "error.seg"), OBJECTIVES, off)
+    traces = {trace.name: trace for trace in figure.data}
+    (text,) = traces["Candidates, latency predicted"].hovertext
+    assert "<b>1.00 ms</b> ± 5.1 %" in text
+    assert "±" not in text.partition("Error")[2].partition("<br>")[0]  # the error of the task was measured
+    assert not any("±" in each for name in ("Verified front", "Candidates, measured") for each in traces[name].hovertext)
+    said = predictor.trust([REPORT], {"latency_ms@local"})
+    assert said.startswith("Latency · local of candidates is predicted, off by 5.1 % on average, measured on 3 subnets")
+    assert predictor.trust([REPORT], {"macs"}) == ""
+
+
+def test_reused_candidates_stand_beside_the_others_and_screened_ones_in_the_table_only() -> None:
+    part = Evaluation(ArchConfig({"n": 9}), {"error.seg": 0.0, "latency_ms@local": 0.1}, Source.MEASURED, "screen", "val-part")
+    both = replace(part, arch=ArchConfig({"n": 6}))  # screened, then evaluated
+    told = Evaluation(
+        ArchConfig({"n": 10}),
+        {"error.seg": 0.7, "latency_ms@local": 6.0},
+        Source.PREDICTED,
+        "reused",
+        std={"latency_ms@local": 0.3},
+    )
+    rows = [part, both, *ROWS, told]
+    groups = front.info(rows, OBJECTIVES).set_index("key")["group"]
+    assert groups[key(10)] == "predicted"
+    assert key(9) not in groups
+    table = candidates.info(rows, OBJECTIVES).set_index("key")
+    assert table["stage"].loc[[key(6), key(9), key(10)]].to_list() == ["candidate", "screened out", "reused candidate"]
+    assert table.loc[key(10), "off.latency_ms@local"] == 0.3
+    assert table["off.latency_ms@local"].notna().sum() == 1
+
+
+def test_screening_shows_its_agreement_and_nothing_where_there_was_none() -> None:
+    found = {"share": 0.25, "agreement": {"error.seg": {"kendall_tau": 0.8, "mape": 0.02, "candidates": 9}}}
+    stages = {Stage.SEARCH: StageRecord(Stage.SEARCH, StageState.DONE, result={"screening": found})}
+    assert predictor.screening(stages).iloc[0].to_list() == ["Error · seg", 0.8, 2.0]
+    assert predictor.screening({Stage.SEARCH: StageRecord(Stage.SEARCH, StageState.DONE)}).empty
 
 
 def test_front_in_three_dimensions_coloured_by_a_fourth_metric() -> None:

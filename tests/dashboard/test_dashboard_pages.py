@@ -13,8 +13,8 @@ from plotly import graph_objects as go
 from streamlit.testing.v1 import AppTest
 
 from dashboard import launch
+from nas.core import Source, recommend
 from nas.core import front as pareto_front
-from nas.core import recommend
 from nas.store import open_store
 
 
@@ -147,6 +147,19 @@ def test_a_network_is_drawn_sampled_and_exported(finished: tuple[str, str], monk
     app.selectbox("network").set_value(other.split(" ")[0]).run()
     assert f"nas export {job} --arch {other.split(' ')[0]}" in said(app)
     assert app.query_params["key"] in (other.split(" ")[0], [other.split(" ")[0]])
+
+
+def test_every_page_with_predicted_numbers_says_how_far_they_are_off(
+    finished: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, job = finished
+    rows = open_store(path).evaluations(job)
+    verified = {row.arch.key for row in rows if row.stage == "verify"}
+    predicted = next(row.arch.key for row in rows if row.source is Source.PREDICTED and row.arch.key not in verified)
+    sentence = "of candidates is predicted, off by 4.6 % on average, 94 % within 10 %, measured on"
+    for page, more in (("front", {}), ("candidates", {}), ("candidate", {"key": predicted})):
+        assert sentence in said(visit(path, monkeypatch, page, job=job, **more)), page
+    assert sentence not in said(visit(path, monkeypatch, "candidate", job=job, key=next(iter(verified))))
 
 
 def test_a_skipped_network_says_why(finished: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

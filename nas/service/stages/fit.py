@@ -80,6 +80,7 @@ def latency_functions(context: JobContext) -> dict[str, Vectorised]:
     return {
         report.target: latency_function(context.definition, report.kind, state)
         for report, state in context.store.predictors(context.job)
+        if report.target.startswith("latency_ms@")  # the search's own predictors are stored for their error alone
     }
 
 

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nas.core import ArchConfig, Evaluation, NasError, Source, Stage, UserError
+import numpy as np
+
+from nas.core import ArchConfig, Evaluation, NasError, PredictorReport, Source, Stage, UserError
 from nas.search import make_searcher
 from nas.service.context import JobContext
 from nas.service.executors import Worker
@@ -30,11 +32,13 @@ class Scribe:
 
     Attributes:
         exact: Metric to what predicts or counts it.
+        error: Metric to the relative error of its predictor, root mean square over held-out subnets.
         checkpoint: SHA-256 of the weights, first 16 digits.
     """
 
     context: JobContext
     exact: Mapping[str, Vectorised]
+    error: Mapping[str, float]
     checkpoint: str | None
 
     def write(self, arch: ArchConfig, result: Any, stage: str = SEARCH, split: str = "val") -> Evaluation:
@@ -47,7 +51,8 @@ class Scribe:
         if bad:
             return self._failed(arch, not_finite(bad, metrics), stage, split)
         source = Source.PREDICTED if latency else Source.MEASURED
-        return Evaluation(arch, metrics, source, stage, split, None, self.checkpoint, self.context.spec.seed)
+        std = {name: value * self.error[name] for name, value in latency.items() if name in self.error}
+        return Evaluation(arch, metrics, source, stage, split, None, self.checkpoint, self.context.spec.seed, std)
 
     def _failed(self, arch: ArchConfig, why: str, stage: str, split: str) -> Evaluation:
         seed = self.context.spec.seed
@@ -58,7 +63,8 @@ def search(context: JobContext) -> None:
     """Evaluate candidates up to the job's budget, counting those of a former run. Every result is committed as it comes."""
     store, job, spec = context.store, context.job, context.spec
     exact: dict[str, Vectorised] = {"macs": context.definition.macs, **latency_functions(context)}
-    scribe = Scribe(context, exact, store.stages(job)[Stage.TRAIN].result.get("checkpoint"))
+    error = {report.target: held_out_error(report) for report, _ in store.predictors(job) if report.truth}
+    scribe = Scribe(context, exact, error, store.stages(job)[Stage.TRAIN].result.get("checkpoint"))
     searcher = make_searcher(spec.search.sampler, context.definition.space, spec.objectives, spec.seed, exact)
     reused = _take_over(scribe)
     told, screened = store.evaluations(job, SEARCH), store.evaluations(job, SCREEN)
@@ -111,6 +117,11 @@ def with_delta_m(context: JobContext, metrics: dict[str, float], split: str) -> 
     stage = context.store.stages(context.job).get(Stage.TWINS)
     twins = stage.result.get(split) if stage else None
     return metrics | {"delta_m": delta_m(metrics, twins, context.definition.tasks, KINDS)} if twins else metrics
+
+
+def held_out_error(report: PredictorReport) -> float:
+    """Return the root mean square of a predictor's relative errors on subnets that it was not fitted on."""
+    return float(np.sqrt(np.mean((np.array(report.truth) / np.array(report.predicted) - 1) ** 2)))
 
 
 def not_finite(names: Sequence[str], metrics: Mapping[str, float]) -> str:
