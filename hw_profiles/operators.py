@@ -95,10 +95,10 @@ def profiled_run(model: bytes | Path, device: Device, runs: int) -> list[Profile
 
 
 def _stable_names(nodes: Sequence[onnx.NodeProto]) -> list[str]:
-    """Return names that do not depend on what else the network has.
+    """Return names that depend on little else than the operator.
 
-    A layer has its own name. What moves values between layers is named by its kind and the layers at both ends: how many
-    copies of a value are dequantized, and for whom, changes with the policy.
+    A layer has its own name. What moves values between layers is named by its kind and the part of the network that the value
+    comes from; a value is dequantized anew for every reader, so that there the part that reads it belongs to the name.
     """
     makers = {value: node for node in nodes for value in node.output}
     readers: dict[str, list[onnx.NodeProto]] = {}
@@ -110,18 +110,23 @@ def _stable_names(nodes: Sequence[onnx.NodeProto]) -> list[str]:
         before = [makers[value] for value in node.input if value in makers]
         if not before:
             return "input"
-        return source(before[0]) if _moves(before[0]) else _layer(before[0])
+        return way(before[0]) if _moves(before[0]) else _part(before[0])
 
     def target(node: onnx.NodeProto) -> str:
         after = [reader for value in node.output for reader in readers.get(value, ())]
-        if len(after) != 1:
-            return "several" if after else "output"
-        return target(after[0]) if _moves(after[0]) else _layer(after[0])
+        if not after:
+            return "output"
+        return target(after[0]) if _moves(after[0]) else _part(after[0])
+
+    def way(node: onnx.NodeProto) -> str:
+        """Return where a value that is moved comes from and, once it is dequantized, where it goes."""
+        start = source(node)
+        return f"{start} to {target(node)}" if node.op_type == "DequantizeLinear" and " to " not in start else start
 
     used: dict[str, int] = {}
     names = []
     for node in nodes:
-        name = f"{node.op_type} from {source(node)} to {target(node)}" if _moves(node) else _layer(node)
+        name = f"{node.op_type} from {way(node)}" if _moves(node) else _layer(node)
         used[name] = used.get(name, 0) + 1
         names.append(name if used[name] == 1 else f"{name} #{used[name]}")
     return names
@@ -131,14 +136,19 @@ def _layer(node: onnx.NodeProto) -> str:
     return _COUNTER.sub("", node.name)
 
 
+def _part(node: onnx.NodeProto) -> str:
+    """Return the outermost two names of the path of a layer: what is deeper depends on how many layers a part has."""
+    return ".".join(_layer(node).split("/")[0].split(".")[:2]) or _layer(node)
+
+
 def _moves(node: onnx.NodeProto) -> bool:
     return node.op_type in _MOVES or _NO_LAYER.fullmatch(_layer(node)) is not None
 
 
 def _operator(name: str, node: onnx.NodeProto, details: dict[str, Any], weights: dict[str, Shape]) -> Operator:
     """Return a node with its shapes; those of weights that a kernel has packed are known from the graph alone."""
-    given = [next(iter(item.items()), ("", [])) for item in details["input_type_shape"]]
-    made = [next(iter(item.items()), ("", [])) for item in details["output_type_shape"]]
+    given: list[tuple[str, list[int]]] = [next(iter(item.items()), ("", [])) for item in details["input_type_shape"]]
+    made: list[tuple[str, list[int]]] = [next(iter(item.items()), ("", [])) for item in details["output_type_shape"]]
     second = _SECOND.get(node.op_type, 1)
     other: Shape = ()
     if len(node.input) > second:

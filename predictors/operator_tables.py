@@ -10,6 +10,7 @@ then becomes one table of milliseconds.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -91,26 +92,31 @@ class Tree:
             for branch in self.branches.values():
                 yield from branch.choices()
 
-    def at(self, codes: Mapping[int, int]) -> int:
-        """Return the value for the codes of the choices; an option that was never seen is taken for the nearest one seen."""
+    def at(self, codes: Codes) -> NDArray[np.int64]:
+        """Return the values for codes of all choices, shape (n, choices). An option never seen counts as the nearest seen."""
         if self.choice < 0:
-            return self.value
-        code = codes[self.choice]
-        return self.branches[min(self.branches, key=lambda known: abs(known - code))].at(codes)
+            return np.full(len(codes), self.value)
+        known = np.array(sorted(self.branches))
+        nearest = known[np.abs(codes[:, self.choice, None] - known).argmin(axis=1)]
+        values = np.empty(len(codes), dtype=np.int64)
+        for code in np.unique(nearest):
+            rows = nearest == code
+            values[rows] = self.branches[int(code)].at(codes[rows])
+        return values
 
 
 def _worth(codes: NDArray[np.int64], values: NDArray[np.int64]) -> float:
     """Return the bits per row that a choice tells of the values, less what its branches cost (Schwarz, 1978)."""
     options, kinds = np.unique(codes), np.unique(values)
     joint = np.array([[np.sum((codes == option) & (values == kind)) for kind in kinds] for option in options], dtype=float)
-    total = joint.sum()
+    total = float(joint.sum())
 
     def entropy(counts: FloatArray) -> float:
         shares = counts[counts > 0] / counts.sum()
         return float(-(shares * np.log2(shares)).sum())
 
-    within = sum(row.sum() / total * entropy(row) for row in joint)
-    return entropy(joint.sum(axis=0)) - within - float((len(options) - 1) * (len(kinds) - 1) * np.log2(total) / (2 * total))
+    within = sum(float(row.sum()) / total * entropy(row) for row in joint)
+    return entropy(joint.sum(axis=0)) - within - (len(options) - 1) * (len(kinds) - 1) * math.log2(total) / (2 * total)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +130,24 @@ class _OperatorRule:
     def choices(self) -> tuple[int, ...]:
         return tuple(sorted({choice for tree in (self.present, *self.sides) for choice in tree.choices()}))
 
-    def at(self, codes: Mapping[int, int]) -> Operator | None:
-        if not self.present.at(codes):
-            return None
-        sides = iter(tree.at(codes) for tree in self.sides)
-        shapes = (tuple(itertools.islice(sides, len(s))) for s in (self.pattern.input, self.pattern.other, self.pattern.output))
+    def at(self, codes: Codes) -> list[Operator | None]:
+        """Return the operator, where it is there, for each row of codes of all choices."""
+        shapes = np.stack([tree.at(codes) for tree in (self.present, *self.sides)], axis=1)
+        return [self._operator(tuple(row)) if row[0] else None for row in shapes.tolist()]
+
+    def costs(self, codes: Codes, cost: Cost) -> FloatArray:
+        """Return the operator's cost for each row of codes, 0 where it is not there; shape (n,)."""
+        shapes = np.stack([tree.at(codes) for tree in (self.present, *self.sides)], axis=1)
+        distinct, where = np.unique(shapes, axis=0, return_inverse=True)
+        values = np.zeros(len(distinct))
+        there = np.flatnonzero(distinct[:, 0])
+        if len(there):
+            values[there] = cost([self._operator(tuple(distinct[place].tolist())) for place in there])
+        return values[where.reshape(-1)]
+
+    def _operator(self, sides: tuple[int, ...]) -> Operator:
+        left = iter(sides[1:])
+        shapes = (tuple(itertools.islice(left, len(s))) for s in (self.pattern.input, self.pattern.other, self.pattern.output))
         return Operator(self.pattern.name, self.pattern.kind, self.pattern.dtype, *shapes)
 
 
@@ -163,7 +182,7 @@ class OperatorRules:
             array = np.array(values, dtype=np.int64)
             if np.ptp(array) or len(rows) < FEW_ROWS:
                 for known in grown:
-                    if all(known.at(row) == value for row, value in zip(mapped[rows], values, strict=True)):
+                    if np.array_equal(known.at(codes[rows]), array):
                         return known
             found = Tree.grow(codes[rows], array)
             if found.choice >= 0:
@@ -171,7 +190,6 @@ class OperatorRules:
             return found
 
         seen: dict[bytes, Tree] = {}
-        mapped = np.array([dict(enumerate(row)) for row in codes.tolist()], dtype=object)
         self.rules: list[_OperatorRule] = []
         for have in sorted(found.values(), key=len, reverse=True):
             rows = np.array(sorted(have))
@@ -184,8 +202,8 @@ class OperatorRules:
 
     def operators(self, arch: ArchConfig) -> list[Operator]:
         """Return the operators of an architecture."""
-        codes = dict(enumerate(option_codes(self.space, [arch])[0].tolist()))
-        return [op for rule in self.rules if (op := rule.at(codes)) is not None]
+        codes = option_codes(self.space, [arch])
+        return [op for rule in self.rules if (op := rule.at(codes)[0]) is not None]
 
     def tables(self, cost: Cost) -> CostTables:
         """Return the sum of `cost` over the operators of an architecture as a sum of tables."""
@@ -199,11 +217,10 @@ class OperatorRules:
                     f"an operator depends on few choices: {rule.pattern.name} on {len(choices)} of {len(self.space.choices)}; "
                     "measure more subnets"
                 )
-            cells = [rule.at(dict(zip(choices, cell, strict=True))) for cell in np.ndindex(*shape)]
-            places = [place for place, op in enumerate(cells) if op is not None]
-            values = np.zeros(len(cells))
-            values[places] = cost([op for op in cells if op is not None])
-            tables[choices] = tables.get(choices, np.zeros(shape)) + values.reshape(shape)
+            codes = np.zeros((math.prod(shape), len(sizes)), dtype=np.int64)
+            codes[:, list(choices)] = np.indices(shape).reshape(len(choices), -1).T
+            values = rule.costs(codes, cost).reshape(shape)
+            tables[choices] = tables.get(choices, np.zeros(shape)) + values
         return CostTables(tables)
 
 

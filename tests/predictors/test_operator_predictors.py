@@ -105,7 +105,7 @@ class TestRules:
         codes = np.unique(rng.integers(0, 3, (60, 4)), axis=0)
         values = rng.integers(0, 4, len(codes))
         tree = Tree.grow(codes, values)
-        assert [tree.at(dict(enumerate(row.tolist()))) for row in codes] == values.tolist()
+        np.testing.assert_array_equal(tree.at(codes), values)
 
     def test_a_conjunction_is_found_among_choices_that_do_not_matter(self) -> None:
         rng = np.random.default_rng(1)

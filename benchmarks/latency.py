@@ -1,0 +1,248 @@
+"""Error of predicted latencies under ONNX Runtime, on subnets that no predictor saw; prints tables, writes JSON.
+
+    python benchmarks/latency.py --json latency.json
+    python benchmarks/latency.py --reuse latency.json          # compare predictors without measuring again
+
+The space is that of ``examples/nyuv2.yaml``: a slimmable encoder of 16 to 128 channels, three decoders, 96 x 128 pixels; the
+weights are random, as they do not change a latency. `--train` subnets are drawn as a job draws them (spread over the range of
+multiply-accumulates, one session each) and their operators timed; `--test` others are drawn at random and measured with three
+sessions. In the second part every subnet carries a random policy, ``fp32`` or ``int8`` for each block, and what is measured is
+the quantized file. The third part predicts networks of other spaces with the operators' times learned in the first: the same
+space with twice the channels, and with another size of input and other tasks.
+
+Rows: ``gaussian process``, on the one-hots of the choices and the multiply-accumulates; ``operators of the graph``, the times
+of the operators that ONNX Runtime was seen to run for that very network; ``operators by rule``, the same with the operators
+that the rules learned from the training subnets expect, which takes microseconds; ``search``, which of the first and the third
+a job would use, by their error in cross-validation. A repeated measurement of twenty subnets says what no predictor can beat.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+
+# A script's folder comes first on the path, where benchmarks/predictors.py hides the package of that name.
+sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
+
+from hw_profiles.devices import fingerprint, load_device  # noqa: E402
+from hw_profiles.node_times import node_times  # noqa: E402
+from hw_profiles.operators import operators  # noqa: E402
+from hw_profiles.timing import LatencyMeter  # noqa: E402
+from nas.core import ArchConfig, Device, FloatArray, InputSpec, Latency, Profile, Task  # noqa: E402
+from nas.core.operator import Operator, OperatorTime  # noqa: E402
+from nas.core.precision import policy_of  # noqa: E402
+from nas.export import to_onnx  # noqa: E402
+from nas.export.quantize import quantize  # noqa: E402
+from nas.service.stages.fit import best_latency, by_operators, gaussian_process  # noqa: E402
+from nas.service.stages.profile import stratified_sample  # noqa: E402
+from nas.supernet import SpaceDefinition  # noqa: E402
+from predictors import from_state  # noqa: E402
+from predictors.features import cost_features  # noqa: E402
+from predictors.operator_latency import OperatorLatency  # noqa: E402
+from predictors.quality import quality  # noqa: E402
+from search_spaces import make_space  # noqa: E402
+from search_spaces.precision import WithPrecision  # noqa: E402
+
+TASKS = (Task("seg", "segmentation", 13), Task("depth", "depth", 1), Task("normals", "normals", 3))
+INPUT = InputSpec(3, 96, 128, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+OPTIONS = {"channels": [16, 32, 64, 128], "decoder_channels": 32}
+OTHER_TASKS = (Task("seg", "segmentation", 6), Task("place", "classification", 4))
+OTHER_INPUT = InputSpec(3, 64, 96, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+ELSEWHERE = {
+    "twice the channels": (TASKS, INPUT, {}),
+    "64 x 96, two tasks": (OTHER_TASKS, OTHER_INPUT, {"channels": [24, 48, 96], "decoder_channels": 48}),
+}
+SESSIONS = 3
+REPEATS = 20
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured network."""
+
+    arch: dict[str, Any]
+    latency: dict[str, Any]
+    operators: list[list[Any]]  # name, kind, type, input, other, output, ms
+    again_ms: float | None = None
+
+    @property
+    def ms(self) -> float:
+        """Latency in milliseconds."""
+        return float(self.latency["ms"])
+
+    def timed(self) -> tuple[OperatorTime, ...]:
+        """Return the operators with their times."""
+        return tuple(
+            OperatorTime(Operator(name, kind, dtype, tuple(into), tuple(other), tuple(out)), ms)
+            for name, kind, dtype, into, other, out, ms in self.operators
+        )
+
+    def profile(self) -> Profile:
+        """Return what a job would have stored."""
+        arch = ArchConfig(self.arch)
+        return Profile(arch, "local", fingerprint(load_device("local")), Latency(**self.latency), {}, self.timed())
+
+
+def file_of(definition: SpaceDefinition, arch: ArchConfig, seed: int) -> bytes:
+    """Return the ONNX file of an architecture with random weights, quantized as its policy says."""
+    torch.manual_seed(seed)
+    with tempfile.TemporaryDirectory(prefix="nas-latency-") as folder:
+        path = Path(folder) / "model.onnx"
+        to_onnx(definition.build(arch).eval(), definition.input, path, definition.tasks, fast=True)
+        policy = policy_of(arch)
+        if not policy:
+            return path.read_bytes()
+        pixels = (4, definition.input.channels, definition.input.height, definition.input.width)
+        images = np.random.default_rng(seed).random(pixels, dtype=np.float32)
+        content: bytes = quantize(onnx.load(path), policy, images).SerializeToString()
+        return content
+
+
+def measure(
+    meter: LatencyMeter, definition: SpaceDefinition, archs: Sequence[ArchConfig], device: Device, train: int, note: str
+) -> list[Row]:
+    """Measure networks: the first `train` of them as a job does, the others with more sessions and without node times."""
+    rows = []
+    start = time.perf_counter()
+    for index, arch in enumerate(archs):
+        content = file_of(definition, arch, index)
+        if index < train:
+            latency = meter.measure(content)
+            timed = node_times(content, device, latency.ms)
+        else:
+            latency = meter.measure(content, blocks=4, sessions=SESSIONS)
+            timed = tuple(OperatorTime(op, 0.0) for op in operators(content, device))
+        again = train <= index < train + REPEATS
+        rows.append(
+            Row(
+                dict(arch),
+                asdict(latency),
+                [[*asdict(t.operator).values(), t.ms] for t in timed],
+                meter.measure(content, blocks=4, sessions=SESSIONS).ms if again else None,
+            )
+        )
+        if index % 20 == 19:
+            print(f"  {note}: {index + 1} of {len(archs)}, {time.perf_counter() - start:.0f} s", flush=True)
+    return rows
+
+
+def draw(definition: SpaceDefinition, train: int, test: int, seed: int) -> list[ArchConfig]:
+    """Return distinct architectures: first `train` as a job draws them, then `test` at random."""
+    chosen = stratified_sample(definition, train, np.random.default_rng([seed, 2]))
+    known = {arch.key for arch in chosen}
+    rng = np.random.default_rng([seed, 7])
+    while len(chosen) < train + test:
+        arch = definition.space.sample(rng)
+        if arch.key not in known:
+            known.add(arch.key)
+            chosen.append(arch)
+    return chosen
+
+
+def compare(definition: SpaceDefinition, rows: Sequence[Row], train: int, seed: int) -> dict[str, dict[str, float]]:
+    """Return the quality of each predictor on the rows after the first `train`."""
+    fitted, held = [row.profile() for row in rows[:train]], rows[train:]
+    archs, truth = [ArchConfig(row.arch) for row in held], np.array([row.ms for row in held])
+    name, process_state = gaussian_process(definition, fitted, "ms", seed)
+    features = cost_features(definition.space.encode(archs), {"macs": definition.macs(archs)})
+    by_process = from_state(name.kind, process_state).predict(features)
+    _, state = by_operators(definition, fitted, "ms", seed)
+    predictor = OperatorLatency.from_state(definition.space, state)
+    by_rule = predictor.predict(archs)
+    report, _ = best_latency(definition, fitted, "ms", seed)
+    result = {
+        "gaussian process": quality(truth, *by_process),
+        "operators of the graph": quality(
+            truth, *predictor.predict_graphs([[t.operator for t in row.timed()] for row in held])
+        ),
+        "operators by rule": quality(truth, *by_rule),
+        "search": quality(truth, *(by_process if report.kind == name.kind else by_rule)),
+    }
+    result["search, as its report says"] = dict(report.quality)
+    return result
+
+
+def elsewhere(fitted: OperatorLatency, rows: Sequence[Row]) -> dict[str, float]:
+    """Return the quality of operators' times learned in one space on networks of another."""
+    truth = np.array([row.ms for row in rows])
+    return quality(truth, *fitted.predict_graphs([[t.operator for t in row.timed()] for row in rows]))
+
+
+def print_table(title: str, qualities: dict[str, dict[str, float]]) -> None:
+    """Print one line per predictor."""
+    print(f"\n{title}\n{'':30}{'within 10 %':>12}{'MAPE':>8}{'Kendall':>9}{'90 % covers':>13}")
+    for name, row in qualities.items():
+        print(
+            f"{name:30}{row['within_10']:12.1%}{row['mape']:8.2%}{row['kendall_tau']:9.3f}{row['coverage_90']:13.1%}",
+            flush=True,
+        )
+
+
+def repeatability(rows: Sequence[Row]) -> FloatArray:
+    """Return the ratios of second to first measurements."""
+    return np.array([row.again_ms / row.ms for row in rows if row.again_ms is not None])
+
+
+def write(path: Path, result: dict[str, Any], measured: dict[str, list[Row]]) -> None:
+    """Write qualities and measurements."""
+    rows = {name: [asdict(row) for row in part] for name, part in measured.items()}
+    path.write_text(json.dumps(result | {"device": asdict(fingerprint(load_device("local"))), "measured": rows}) + "\n")
+
+
+def main() -> None:
+    """Measure or read measurements, compare, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--train", type=int, default=40, help="measured subnets that predictors learn from")
+    parser.add_argument("--test", type=int, default=100, help="held-out subnets")
+    parser.add_argument("--elsewhere", type=int, default=20, help="networks of each other space")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--skip-quantized", action="store_true", help="leave the second part out")
+    parser.add_argument("--json", type=Path, default=Path("latency.json"), help="where to write measurements and qualities")
+    parser.add_argument("--reuse", type=Path, default=None, help="measurements of a former run, made with the same arguments")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    device = load_device("local")
+    plain = make_space("slimmable", OPTIONS, TASKS, INPUT)
+    parts: dict[str, SpaceDefinition] = {"fp32": plain}
+    if not given.skip_quantized:
+        parts["quantized"] = WithPrecision(plain)
+    known = json.loads(given.reuse.read_text())["measured"] if given.reuse else {}
+    meter = LatencyMeter(device)
+    measured: dict[str, list[Row]] = {name: [Row(**row) for row in rows] for name, rows in known.items()}
+    result: dict[str, Any] = {}
+    for name, definition in parts.items():
+        if name not in measured:
+            archs = draw(definition, given.train, given.test, given.seed)
+            measured[name] = measure(meter, definition, archs, device, given.train, name)
+            write(given.json, {}, measured)
+        result[name] = compare(definition, measured[name], given.train, given.seed)
+        print_table(f"{name}: {given.test} held-out subnets from {given.train} measured", result[name])
+        apart = np.abs(repeatability(measured[name]) - 1)
+        print(f"{len(apart)} of them measured again: {apart.mean():.2%} apart on average, {apart.max():.2%} at most")
+    fitted = OperatorLatency(plain.space)
+    profiles = [row.profile() for row in measured["fp32"][: given.train]]
+    fitted.fit([p.arch for p in profiles], [p.operators for p in profiles], np.array([p.latency.ms for p in profiles]))
+    result["elsewhere"] = {}
+    for name, (tasks, input, options) in ELSEWHERE.items():
+        if name not in measured and given.elsewhere:
+            other = make_space("slimmable", options, tasks, input)
+            measured[name] = measure(meter, other, draw(other, 0, given.elsewhere, given.seed), device, 0, name)
+        if name in measured:
+            result["elsewhere"][name] = elsewhere(fitted, measured[name])
+    print_table("networks of other spaces, by the operators' times of the first part", result["elsewhere"])
+    write(given.json, result, measured)
+
+
+if __name__ == "__main__":
+    main()
