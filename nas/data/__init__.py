@@ -2,7 +2,7 @@
 
 from nas.data.batches import batches
 from nas.data.dataset import IGNORE_IMAGE, IGNORE_PIXEL, MultiTaskData, Split, input_spec, shard
-from nas.data.loading import data_options, known_tasks, load_data
+from nas.data.loading import data_options, known_shape, known_tasks, load_data
 
 __all__ = [
     "IGNORE_IMAGE",
@@ -12,6 +12,7 @@ __all__ = [
     "batches",
     "data_options",
     "input_spec",
+    "known_shape",
     "known_tasks",
     "load_data",
     "shard",

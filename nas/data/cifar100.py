@@ -36,6 +36,10 @@ class Cifar100:
             for i, name in enumerate(coarse_names)
         )  # fmt: skip
 
+    def shape(self, spec: DataSpec) -> tuple[int, int, int]:
+        """Return that of all CIFAR images."""
+        return 3, 32, 32
+
     def load(self, spec: DataSpec, wanted: Sequence[Task]) -> MultiTaskData:
         """Read the images and give each its label in its own superclass."""
         path = self._path(spec)

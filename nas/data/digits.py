@@ -11,7 +11,7 @@ from torch.nn.functional import interpolate
 
 from nas.core import DataSpec, Task
 from nas.data.dataset import MultiTaskData, Split, input_spec
-from nas.data.source import read_options
+from nas.data.source import no_file, read_options
 
 SIZE = 32  # pixels a side, from 8
 TEST_SHARE = 0.2
@@ -25,12 +25,17 @@ class Digits:
 
     def tasks(self, spec: DataSpec) -> tuple[Task, ...]:
         """Return the three tasks."""
+        no_file(spec)
         read_options(spec, self.options)
         return (
             Task("digit", "classification", 10, labels=tuple(str(digit) for digit in range(10))),
             Task("parity", "classification", 2, labels=("even", "odd")),
             Task("loops", "classification", 3, labels=("no loop", "one loop", "two loops")),
         )
+
+    def shape(self, spec: DataSpec) -> tuple[int, int, int]:
+        """Return one grey channel."""
+        return 1, SIZE, SIZE
 
     def load(self, spec: DataSpec, wanted: Sequence[Task]) -> MultiTaskData:
         """Upsample the images; the split is fixed, with each digit's share in both parts."""

@@ -56,12 +56,24 @@ def known_tasks(spec: DataSpec) -> tuple[Task, ...] | None:
     """Return the tasks a data set offers, reading no large array; None where only loading can tell (a user's own).
 
     Raises:
-        DataError: Unknown data, a missing file, an option that is not allowed, or a function that cannot be imported.
+        DataError: Unknown data, a missing file, a path where there is no file, an option that is not allowed, or a function
+            that cannot be imported.
     """
     if spec.name.startswith(PREFIX):
-        find_function(spec.name)
+        allowed = function_options(find_function(spec.name))
+        if spec.path is not None and allowed is not None and "path" not in allowed:
+            raise DataError(f"data {spec.name!r} takes no path, and one was given: {spec.path}; remove `path`")
         return None
     return _source(spec.name).tasks(spec)
+
+
+def known_shape(spec: DataSpec) -> tuple[int, int, int] | None:
+    """Return channels, height and width of a data set's images; None where only loading can tell (a user's own).
+
+    Raises:
+        DataError: Unknown data, a missing file, or an option that is not allowed.
+    """
+    return None if spec.name.startswith(PREFIX) else _source(spec.name).shape(spec)
 
 
 def data_options(name: str) -> tuple[str, ...] | None:

@@ -11,6 +11,7 @@ Two forms are read, by the ending of `path`:
 from __future__ import annotations
 
 import importlib
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,6 +127,16 @@ class NYUv2:
             Task("normals", "normals", 3),
         )
 
+    def shape(self, spec: DataSpec) -> tuple[int, int, int]:
+        """Read the header of the file's images, or derive it from the option `size`."""
+        self._reader(spec)
+        path = existing_file(spec, spec.path, "`path`")
+        if path.suffix == ".npz":
+            _, height, width, channels = npz_shape(path, "rgb")
+            return channels, height, width
+        height = integer_option(spec, read_options(spec, self.options), "size", 24, 480)
+        return 3, height, height * 4 // 3
+
     def load(self, spec: DataSpec, wanted: Sequence[Task]) -> MultiTaskData:
         """Read the file and derive what is asked."""
         names = {task.name for task in wanted}
@@ -162,6 +173,17 @@ class NYUv2:
         split = existing_file(spec, options["split"], "option `split`, the official splits.mat")
         classes = options["classes"] and existing_file(spec, options["classes"], "option `classes`, classMapping40.mat")
         return lambda segmentation: read_mat(path, split, classes if segmentation else None, height, segmentation)
+
+
+def npz_shape(path: Path, name: str) -> tuple[int, ...]:
+    """Return the shape of an array in an .npz, from its header alone."""
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as array:
+            version = np.lib.format.read_magic(array)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            return tuple(read(array)[0])
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} is not an .npz with the array {name!r}: {error}") from error
 
 
 def read_npz(path: Path, segmentation: bool) -> Arrays:

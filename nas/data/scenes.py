@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from nas.core import DataSpec, Task
 from nas.data.dataset import MultiTaskData, Split, input_spec
 from nas.data.raycast import BOX, CONE, CYLINDER, PLANE, SPHERE, Array, Surfaces, cast, pinhole_rays
-from nas.data.source import integer_option, read_options
+from nas.data.source import integer_option, no_file, read_options
 
 LABELS = ("floor", "wall", "sphere", "box", "cylinder", "cone")
 SOLIDS = (PLANE,) * 4 + (SPHERE,) * 2 + (BOX,) * 2 + (CYLINDER,) * 2 + (CONE,) * 2
@@ -41,6 +41,11 @@ class Scenes:
             Task("normals", "normals", 3),
         )
 
+    def shape(self, spec: DataSpec) -> tuple[int, int, int]:
+        """Return three colours and the size."""
+        _, _, size, _ = self._read(spec)
+        return 3, size, size
+
     def load(self, spec: DataSpec, wanted: Sequence[Task]) -> MultiTaskData:
         """Render the pictures."""
         images, test_images, size, seed = self._read(spec)
@@ -50,6 +55,7 @@ class Scenes:
         return MultiTaskData(spec.name, tuple(wanted), input_spec(train), train, train.subset([]), test)
 
     def _read(self, spec: DataSpec) -> tuple[int, int, int, int]:
+        no_file(spec)
         options = read_options(spec, self.options)
         return (
             integer_option(spec, options, "images", 2, 100_000),

@@ -11,7 +11,7 @@ from nas.data.dataset import MultiTaskData
 
 
 class DataSource(Protocol):
-    """A data set that can be loaded. Both methods check the options and the path, and raise DataError.
+    """A data set that can be loaded. Every method checks the options and the path, and raises DataError.
 
     Attributes:
         options: Allowed options with their defaults.
@@ -21,6 +21,10 @@ class DataSource(Protocol):
 
     def tasks(self, spec: DataSpec) -> tuple[Task, ...]:
         """Return every task on offer, without reading large arrays. Called when a job file is checked."""
+        ...
+
+    def shape(self, spec: DataSpec) -> tuple[int, int, int]:
+        """Return channels, height and width of the images, without reading large arrays."""
         ...
 
     def load(self, spec: DataSpec, wanted: Sequence[Task]) -> MultiTaskData:
@@ -54,6 +58,16 @@ def integer_option(spec: DataSpec, options: Mapping[str, Any], name: str, low: i
             f"the nearest valid one is {int(close)}"
         )
     return value
+
+
+def no_file(spec: DataSpec) -> None:
+    """Check that no path was given to a data set that has no file.
+
+    Raises:
+        DataError: One was.
+    """
+    if spec.path is not None:
+        raise DataError(f"data {spec.name!r} has no file, and a path was given: {spec.path}; remove `path`")
 
 
 def existing_file(spec: DataSpec, path: object, what: str) -> Path:

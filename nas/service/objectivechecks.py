@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from nas.core import JobSpec, Objective, ObjectiveError, Task, nearest
+from nas.core import InputSpec, JobSpec, Objective, ObjectiveError, Task, nearest
 from nas.core.objective import COST_METRICS
 from nas.service.yaml_lines import Document
 
@@ -149,14 +149,20 @@ def _check_costs(objectives: Sequence[Objective], spec: JobSpec, document: Docum
 
 
 def _smallest_cost(spec: JobSpec) -> dict[str, float]:
-    """Return the cost of the smallest subnet. The data is loaded for the size of its images."""
+    """Return the cost of the smallest subnet. A user's own data is loaded for the size of its images."""
     import torch
 
     from hw_profiles.counting import count_cost
-    from nas.data import load_data
+    from nas.data import known_shape, known_tasks, load_data
     from search_spaces import make_space
 
-    data = load_data(spec.data, spec.tasks, spec.seed)
-    definition = make_space(spec.space.name, spec.space.options, data.tasks, data.input)
+    shape, offered = known_shape(spec.data), {task.name: task for task in known_tasks(spec.data) or ()}
+    if shape is None:
+        data = load_data(spec.data, spec.tasks, spec.seed)
+        tasks, input = data.tasks, data.input
+    else:
+        tasks = tuple(offered[task.name] for task in spec.tasks)
+        input = InputSpec(*shape, mean=(0.0,) * shape[0], std=(1.0,) * shape[0])  # which count for nothing
+    definition = make_space(spec.space.name, spec.space.options, tasks, input)
     with torch.device("meta"):  # shapes are enough
-        return count_cost(definition.build(definition.space.smallest()), data.input)
+        return count_cost(definition.build(definition.space.smallest()), input)

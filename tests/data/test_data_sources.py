@@ -12,7 +12,7 @@ import torch
 from scipy import ndimage
 
 from nas.core import DataError, DataSpec, TaskSpec
-from nas.data import IGNORE_IMAGE, batches, data_options, known_tasks, load_data
+from nas.data import IGNORE_IMAGE, batches, data_options, known_shape, known_tasks, load_data
 from nas.data.digits import LOOPS
 from nas.data.loading import SOURCES
 from nas.data.normals import normals_from_depth
@@ -120,6 +120,8 @@ def test_contract(name: str, folder: Path) -> None:
             for t in data.tasks
         )
         assert all(not task.labels or len(task.labels) == task.outputs for task in offered)
+    shape = (data.input.channels, data.input.height, data.input.width)
+    assert known_shape(spec) == (None if name == "python" else shape)
     for split in (data.train, data.val, data.test):
         assert len(split) > 0
         assert set(split.targets) == set(names[::-1][:4])
@@ -296,6 +298,7 @@ def test_the_official_file_is_read(folder: Path) -> None:
     spec = DataSpec("nyuv2", "nyu.mat", {"split": "splits.mat", "classes": "map.mat", "size": 48}, val_fraction=0.0)
     data = load_data(spec, [TaskSpec("seg"), TaskSpec("seg40"), TaskSpec("depth"), TaskSpec("normals")], 0)
     assert data.train.inputs.shape == (2, 3, 48, 64)
+    assert known_shape(spec) == (3, 48, 64)
     assert data.train.inputs[:, :, 0, 0].tolist() == images[[0, 2], :, 0, 0].tolist()
     assert data.test.targets["depth"][0, 0, 0, 0] < 1.1
     assert data.test.targets["depth"][0, 0, 0, -1] > 4.9

@@ -40,7 +40,7 @@ name: rooms
 seed: 7
 executor: local
 tasks: [{name: normals, weight: 2}, seg]
-data: {name: scenes, path: ../files/x.npz, val_fraction: 0.25, options: {images: 64, size: 32}}
+data: {name: scenes, val_fraction: 0.25, options: {images: 64, size: 32}}
 space: {name: slimmable, options: {widths: [0.5, 1.0]}}
 devices: [local, local-2t]
 training: {epochs: 3, batch_size: 16, twins: true, twin_epochs: 2,
@@ -59,7 +59,7 @@ objectives: [error.seg<=0.9, miou.seg, "within_11.normals>=20", delta_m, {metric
         seed=7,
         executor="local",
         tasks=(TaskSpec("normals", 2.0), TaskSpec("seg")),
-        data=DataSpec("scenes", str(tmp_path / "files" / "x.npz"), {"images": 64, "size": 32}, 0.25),
+        data=DataSpec("scenes", None, {"images": 64, "size": 32}, 0.25),
         space=SpaceSpec("slimmable", {"widths": [0.5, 1.0]}),
         devices=("local", "local-2t"),
         training=TrainingSpec(3, 16, 1e-3, 0.0, 3, 0.5, 0.0, "fixed", 2, "cpu", "fp32", False, True, 2),
@@ -73,6 +73,22 @@ objectives: [error.seg<=0.9, miou.seg, "within_11.normals>=20", delta_m, {metric
             Objective("latency_ms@local-2t", "min", 5.0),
         ),
     )
+
+
+def test_a_path_is_relative_to_the_job_file_and_refused_where_there_is_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_files.py").write_text("def read(path): ...\ndef draw(count=3): ...\n")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "jobs").mkdir()
+    file = tmp_path / "jobs" / "rooms.yaml"
+    file.write_text(SHORT + 'data: {name: "python:own_files:read", path: ../files/x.npz}\n')
+    assert load_job(file).data.path == str(tmp_path / "files" / "x.npz")
+    for name in ("scenes", "digits", "python:own_files:draw"):
+        error = failure(SHORT + f'data:\n  name: "{name}"\n  path: x.npz\n')
+        assert error.line == 8
+        assert "was given" in str(error)
+        assert "remove `path`" in str(error)
 
 
 def test_a_section_whose_lines_are_all_commented_out_is_the_default() -> None:
