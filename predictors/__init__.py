@@ -9,6 +9,7 @@ from nas.core import NotFoundError, Predictor, nearest
 from predictors.gaussian_process import GaussianProcess
 from predictors.relative import LogGaussianProcess
 from predictors.ridge import Ridge
+from predictors.transfer import Transfer
 
 PREDICTORS: dict[str, type[GaussianProcess] | type[LogGaussianProcess] | type[Ridge]] = {
     "gaussian_process": GaussianProcess,
@@ -41,4 +42,4 @@ def _kind(name: str) -> type[GaussianProcess] | type[LogGaussianProcess] | type[
     return PREDICTORS[name]
 
 
-__all__ = ["PREDICTORS", "GaussianProcess", "LogGaussianProcess", "Ridge", "from_state", "make_predictor"]
+__all__ = ["PREDICTORS", "GaussianProcess", "LogGaussianProcess", "Ridge", "Transfer", "from_state", "make_predictor"]

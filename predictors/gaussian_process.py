@@ -97,10 +97,16 @@ class GaussianProcess:
         return self._unwarp(mean)
 
     @property
+    def middle(self) -> float:
+        """Median of the training targets."""
+        self._fitted()
+        return float(np.median(self._targets))
+
+    @property
     def noise_std(self) -> float:
-        """Standard deviation of the noise, in the targets' unit, around the middle of the training targets."""
+        """Standard deviation of the noise, in the targets' unit, around `middle`."""
         chosen = self._fitted()
-        middle = (self._warp.apply(np.median(self._targets, keepdims=True)) - self._target_mean) / self._target_std
+        middle = (self._warp.apply(np.array([self.middle])) - self._target_mean) / self._target_std
         return float(self._half_width(middle, np.array([np.sqrt(chosen.signal * chosen.noise)]))[0])
 
     def state(self) -> dict[str, Any]:

@@ -33,9 +33,22 @@ class LogGaussianProcess:
 
     def predict(self, features: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return the median and the standard deviation of a log-normal, each of shape (n,)."""
-        mean, std = self._inner.predict(features)
-        median = np.exp(mean)
-        return median, median * np.sqrt(np.expm1(std**2) * np.exp(std**2))
+        return _exponential(*self._inner.predict(features))
+
+    def predict_latent(self, features: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return `predict` without the noise: the standard deviation, (n,), is the model's own doubt about the median."""
+        return _exponential(*self._inner.predict_latent(features))
+
+    def predict_mean(self, features: FloatArray) -> FloatArray:
+        """Return the median alone, shape (n,), several times faster than `predict`."""
+        median: FloatArray = np.exp(self._inner.predict_mean(features))
+        return median
+
+    @property
+    def noise_std(self) -> float:
+        """Standard deviation of the noise, in the targets' unit, around the middle of the training targets."""
+        middle = np.array([self._inner.middle])
+        return float(_exponential(middle, np.array([self._inner.noise_std]))[1][0])
 
     def state(self) -> dict[str, Any]:
         """Return the state of the Gaussian process of the logarithms."""
@@ -47,3 +60,9 @@ class LogGaussianProcess:
         restored = cls()
         restored._inner = GaussianProcess.from_state(state)
         return restored
+
+
+def _exponential(mean: FloatArray, std: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the median and the standard deviation of the log-normal of a normal mean and standard deviation."""
+    median = np.exp(mean)
+    return median, median * np.sqrt(np.expm1(std**2) * np.exp(std**2))

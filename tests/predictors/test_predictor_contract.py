@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nas.core import DataError, FloatArray, NotFoundError, Predictor
-from predictors import PREDICTORS, from_state, make_predictor
+from predictors import PREDICTORS, GaussianProcess, LogGaussianProcess, from_state, make_predictor
 
 
 def problem(rows: int, seed: int = 0) -> tuple[FloatArray, FloatArray]:
@@ -105,6 +105,28 @@ def test_constant_targets_and_equal_rows_are_no_trouble(name: str) -> None:
     mean, std = predictor.predict(np.ones((1, 3)))
     assert 2.0 < mean[0] < 3.5
     assert 0.5 < std[0] < 10.0
+
+
+def test_it_knows_less_away_from_the_data(name: str) -> None:
+    rng = np.random.default_rng(7)
+    features = rng.uniform(-1.0, 1.0, (60, 3))
+    predictor = make_predictor(name)
+    predictor.fit(features, 20.0 + features @ np.ones(3) + 0.05 * rng.standard_normal(60))
+    std = predictor.predict(np.array([[0.0, 0.0, 0.0], [3.0, 3.0, 3.0], [9.0, 9.0, 9.0]]))[1]
+    assert std[0] < std[1] < std[2]
+
+
+@pytest.mark.parametrize("name", ["gaussian_process", "log_gaussian_process"], indirect=True)
+def test_the_parts_of_a_prediction_agree(fitted: GaussianProcess | LogGaussianProcess) -> None:
+    features, _ = problem(200, seed=8)
+    mean, std = fitted.predict(features)
+    latent_mean, doubt = fitted.predict_latent(features)
+    np.testing.assert_array_equal(latent_mean, mean)
+    np.testing.assert_allclose(fitted.predict_mean(features), mean, rtol=1e-4)
+    assert (doubt < std).all()
+    assert (doubt > 0.0).all()
+    # Variances add up, nearly so where targets are warped.
+    np.testing.assert_allclose(np.median(np.sqrt(std**2 - doubt**2)), fitted.noise_std, rtol=0.3)
 
 
 def test_no_rows_give_no_predictions(fitted: Predictor) -> None:

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nas.core import DataError, FloatArray
-from predictors import GaussianProcess, LogGaussianProcess, Ridge
-from predictors.features import cost_features
+from nas.core import Choice, DataError, FloatArray, SearchSpace
+from predictors import GaussianProcess, LogGaussianProcess, Ridge, gaussian_process
+from predictors.features import architecture_features, cost_features, summaries
 from predictors.gaussian_process import NOISES, _choose_noise
 from predictors.quality import held_out, quality
 from predictors.ridge import PENALTIES
+from predictors.warping import Warp
 
 RECORDED = Path(__file__).parents[3] / "shared" / "data" / "nas"
 
@@ -69,10 +70,19 @@ def test_ridge_equals_the_normal_equations() -> None:
 
 def test_the_gaussian_process_equals_its_definition() -> None:
     features, targets = data(25, 4, 0.3)
-    targets = targets + np.sin(3 * features[:, 0])
+    targets = np.exp(targets + np.sin(3 * features[:, 0]))
     model = GaussianProcess()
     model.fit(features, targets)
     state = model.state()
+    middle, unit, skew, tail = state["warp"]
+    assert skew > 0  # the long tail is on the right
+
+    def warp(values: FloatArray) -> FloatArray:
+        return np.sinh(tail * np.arcsinh((values - middle) / unit) - skew)
+
+    def unwarp(values: FloatArray) -> FloatArray:
+        return middle + unit * np.sinh((np.arcsinh(values) + skew) / tail)
+
     new = data(9, 4, 0.0, seed=1)[0]
 
     def kernel(a: FloatArray, b: FloatArray) -> float:
@@ -85,11 +95,73 @@ def test_the_gaussian_process_equals_its_definition() -> None:
     cross = np.array([[kernel(a, b) for b in rows] for a in others])
     prior = np.array([kernel(a, a) for a in others])
     inverse = np.linalg.inv(covariance)
-    standard = (targets - targets.mean()) / targets.std()
-    variance = state["signal"] * (prior - np.einsum("ij,jk,ik->i", cross, inverse, cross) + state["noise"])
-    mean, std = model.predict(new)
-    np.testing.assert_allclose(mean, cross @ inverse @ standard * targets.std() + targets.mean(), rtol=1e-7)
-    np.testing.assert_allclose(std, np.sqrt(variance) * targets.std(), rtol=1e-6)
+    centre, scale = warp(targets).mean(), warp(targets).std()
+    expected = cross @ inverse @ (warp(targets) - centre) / scale
+    doubt = prior - np.einsum("ij,jk,ik->i", cross, inverse, cross)
+    for predict, noise in ((model.predict, state["noise"]), (model.predict_latent, 0.0)):
+        mean, std = predict(new)
+        np.testing.assert_allclose(mean, unwarp(centre + scale * expected), rtol=1e-6)
+        half = 1.6448536269514722 * scale * np.sqrt(state["signal"] * (doubt + noise))
+        low, high = (unwarp(centre + scale * expected + side * half) for side in (-1, 1))
+        np.testing.assert_allclose(2 * 1.6448536269514722 * std, high - low, rtol=1e-5)
+    np.testing.assert_allclose(model.predict_mean(new), model.predict(new)[0], rtol=1e-4)
+    half = 1.6448536269514722 * scale * np.sqrt(state["signal"] * state["noise"])
+    median = warp(np.median(targets))
+    assert model.noise_std == pytest.approx((unwarp(median + half) - unwarp(median - half)) / 2 / 1.6448536269514722)
+
+
+def test_a_warp_is_undone_and_its_slope_is_that_of_finite_differences() -> None:
+    targets = np.random.default_rng(0).gamma(0.7, size=200)
+    warp = Warp.of(targets)
+    assert warp.skew > 0
+    np.testing.assert_allclose(warp.invert(warp.apply(targets)), targets, rtol=1e-9)
+    step = 1e-6
+    slope = (warp.apply(targets + step) - warp.apply(targets - step)) / (2 * step)
+    np.testing.assert_allclose(np.exp(warp.log_slope(targets)), slope, rtol=1e-5)
+    # No strength is the identity, up to a shift and a unit.
+    np.testing.assert_allclose(warp.weakened(0.0).apply(targets), (targets - warp.centre) / warp.scale, rtol=1e-9)
+
+
+def test_a_warp_makes_a_skewed_sample_look_normal_and_leaves_a_normal_one() -> None:
+    rng = np.random.default_rng(0)
+    skewed, normal = -np.exp(rng.normal(0.0, 0.8, 300)), rng.normal(60.0, 5.0, 300)
+    assert stats.skew(skewed) < -2.0
+    assert abs(stats.skew(Warp.of(skewed).apply(skewed))) < 0.5
+    assert Warp.of(normal).skew == pytest.approx(0.0, abs=0.3)
+    assert Warp.of(normal).tail == pytest.approx(1.0, abs=0.3)
+
+
+def test_a_state_without_a_warp_predicts_as_it_did() -> None:
+    features, targets = data(20, 3, 0.3)
+    model = GaussianProcess()
+    model.fit(features, targets)
+    state = {name: value for name, value in model.state().items() if name != "warp"}
+    mean, _ = GaussianProcess.from_state(state).predict(features)
+    assert np.corrcoef(mean, targets)[0, 1] > 0.9
+
+
+def test_a_few_broken_networks_do_not_spoil_the_order_of_the_others() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((160, 10))
+    targets = 90.0 - np.exp(features @ rng.standard_normal(10))  # a long tail of failures
+    taus = {}
+    for strengths in ((0.0,), gaussian_process.STRENGTHS):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(gaussian_process, "STRENGTHS", strengths)
+            model = GaussianProcess()
+            model.fit(features[:60], targets[:60])
+        taus[len(strengths)] = quality(targets[60:], *model.predict(features[60:]))["kendall_tau"]
+    assert taus[3] > taus[1] + 0.1
+
+
+def test_intervals_hold_where_relevances_could_be_fitted_to_noise() -> None:
+    inside = []
+    for seed in range(5):
+        features, targets = data(240, 150, 0.5, seed)
+        model = GaussianProcess()
+        model.fit(features[:40], targets[:40])  # far more features than rows
+        inside.append(quality(targets[40:], *model.predict(features[40:]))["coverage_90"])
+    assert 0.85 <= np.mean(inside) <= 0.97
 
 
 def test_the_noise_is_chosen_by_the_density_of_left_out_rows() -> None:
@@ -213,6 +285,37 @@ def test_cost_features_hold_one_hots_counts_and_the_number_of_choices() -> None:
         cost_features(encoded, {"macs": np.array([1.0, 0.0])})
 
 
+def test_summaries_share_effects_among_choices_of_one_kind() -> None:
+    layers = [Choice(f"layer{i}.kernel", (3, 5, 7)) for i in range(4)]
+    space = SearchSpace("s", [Choice("depth", (2, 4)), *layers])
+    encoded = space.encode(
+        [space.arch({"depth": 4, "layer0.kernel": 3, "layer1.kernel": 7, "layer2.kernel": 7, "layer3.kernel": 5})]
+    )
+    ranks = [1.0, 1 / 3, 1.0, 1.0, 2 / 3]  # the second of two depths; the first, last, last and middle kernel size
+    sums = [3.0, 1 / 3 + 1, 1 + 2 / 3]  # of all kernels, of the first half, of the second
+    np.testing.assert_allclose((encoded @ summaries(space))[0], [*ranks, *sums, 1.0, 1.0, 2.0, 4.0])
+    features = architecture_features(space, encoded, {"macs": np.array([np.e])})
+    np.testing.assert_allclose(features[0], [*encoded[0], *ranks, *sums, 1.0, 1.0, 2.0, 4.0, 1.0])
+    with pytest.raises(DataError, match="macs"):
+        architecture_features(space, encoded, {"macs": np.array([1.0, 2.0])})
+
+
+def test_an_inactive_choice_has_rank_zero() -> None:
+    space = SearchSpace("s", [Choice("depth", (1, 2)), Choice("b.width", (8, 16), ("depth", (2,)))])
+    encoded = space.encode([space.smallest(), space.largest()])
+    np.testing.assert_allclose((encoded @ summaries(space)), [[0.5, 0.0, 0.5], [1.0, 1.0, 2.0]])
+
+
+def test_a_hundred_thousand_means_take_about_a_second() -> None:
+    features, targets = data(300, 200, 0.1)
+    model = GaussianProcess()
+    model.fit(features, targets + np.sin(features[:, 0]))
+    many = np.tile(features, (34, 1))
+    start = time.thread_time()
+    model.predict_mean(many)
+    assert time.thread_time() - start < 0.3  # a tenth of the rows; measured 0.05 s
+
+
 def test_a_thousand_rows_fit_in_two_seconds() -> None:
     features, targets = data(1000, 100, 0.1)
     model = GaussianProcess()
@@ -235,17 +338,22 @@ def ofa_one_hots(config: dict[str, list[int]]) -> list[float]:
 
 
 @pytest.mark.skipif(not (RECORDED / "dynas_ofa_mbv3_imagenet.parquet").exists(), reason="needs ../shared")
-@pytest.mark.parametrize(("rows", "at_least"), [(50, 0.860), (100, 0.903), (200, 0.935)])
+@pytest.mark.parametrize(("rows", "at_least"), [(50, 0.91), (100, 0.935), (200, 0.948)])
 def test_rank_correlation_on_recorded_imagenet_accuracies(rows: int, at_least: float) -> None:
     import pandas as pd
 
-    # The bounds are those of the ridge or support vector regression on masked one-hots of the recorded searches.
+    # Ten seeds give .931, .948 and .955; the recorded ridge or support vector regression .860, .903 and .935.
     table = pd.read_parquet(RECORDED / "dynas_ofa_mbv3_imagenet.parquet")
-    features = np.array([ofa_one_hots(ast.literal_eval(text)) for text in table["Sub-network"]])
-    features, first = np.unique(features, axis=0, return_index=True)
+    one_hots = np.array([ofa_one_hots(ast.literal_eval(text)) for text in table["Sub-network"]])
+    one_hots, first = np.unique(one_hots, axis=0, return_index=True)
+    choices = []
+    for block in range(20):
+        choices += [Choice(f"stage{block // 4}.depth", (2, 3, 4))] * (block % 4 == 0)
+        choices += [Choice(f"block{block}.kernel", (3, 5, 7)), Choice(f"block{block}.expansion", (3, 4, 6))]
+    features = architecture_features(SearchSpace("ofa", choices), one_hots)
     targets = table["Top-1 Acc (%)"].to_numpy(float)[first]
     taus = []
-    for seed in range(600 // rows):
+    for seed in range(400 // rows):
         order = np.random.default_rng(seed).permutation(len(targets))
         model = GaussianProcess()
         model.fit(features[order[:rows]], targets[order[:rows]])
