@@ -17,7 +17,8 @@ class WithPrecision:
     Args:
         definition: The space.
         allowed: Blocks to the precisions that may be picked there (`nas.export.sensitivity` says which pay); None, or a
-            block that is absent, means all that its layers can compute in. A block left with ``fp32`` alone has no choice.
+            block that is absent, means all that its layers can compute in. A block left with one keeps it as a choice without an
+            alternative, so that an architecture has one name whatever is allowed.
 
     Raises:
         ArchError: `allowed` names a block that the networks lack, or a precision that the block cannot compute in, or none.
@@ -36,7 +37,7 @@ class WithPrecision:
                 if precision not in able[name]:
                     raise ArchError(f"block {name!r} cannot compute in {precision!r}; {nearest(precision, able[name])}")
         picks = {name: tuple(p for p in all_ if p in (allowed or {}).get(name, all_)) for name, all_ in able.items()}
-        choices = [Choice(PREFIX + name, options) for name, options in picks.items() if options != ("fp32",)]
+        choices = [Choice(PREFIX + name, options) for name, options in picks.items()]
         self.space = definition.space + SearchSpace("precision", choices)
 
     def build(self, arch: ArchConfig) -> MultiTaskNet:

@@ -113,6 +113,22 @@ class SearchSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class QuantizationSpec:
+    """Whether the precision of every block of the network is part of what is searched.
+
+    Attributes:
+        search: Adds a choice ``precision.BLOCK`` per block to the space; each candidate is then judged by its own ONNX file.
+        calibration_images: Training images that give the ranges of a candidate's activations.
+        max_loss: Most relative loss of a task's error for which quantizing one block alone may pay; options that lose more
+            are left out of the search.
+    """
+
+    search: bool = False
+    calibration_images: int = 32
+    max_loss: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
 class JobSpec:
     """One job: everything a run depends on.
 
@@ -130,6 +146,7 @@ class JobSpec:
     data: DataSpec = field(default_factory=DataSpec)
     training: TrainingSpec = field(default_factory=TrainingSpec)
     search: SearchSpec = field(default_factory=SearchSpec)
+    quantization: QuantizationSpec = field(default_factory=QuantizationSpec)
     devices: tuple[str, ...] = ("local",)
     executor: Literal["ray", "local"] = "ray"
     seed: int = 0
@@ -142,6 +159,7 @@ class Stage(StrEnum):
     TWINS = "twins"
     PROFILE = "profile"
     FIT = "fit"
+    SENSITIVITY = "sensitivity"
     SEARCH = "search"
     VERIFY = "verify"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +12,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from nas.core import is_fp32, policy_of
 from nas.export.card import CardFacts, make_card, to_markdown
-from nas.export.check import check_file, max_differences
+from nas.export.check import TOLERANCE, check_file, max_differences
 from nas.export.onnx_file import to_onnx
 
 
@@ -70,7 +72,8 @@ def export_model(
         else:
             made.write_bytes(content)
         check_file(made, facts.tasks)
-        differences = max_differences(made, module, facts.input, facts.tasks, samples)
+        tolerance = TOLERANCE if is_fp32(policy_of(facts.arch)) else math.inf
+        differences = max_differences(made, module, facts.input, facts.tasks, samples, tolerance)
         measured = measure(made) if measure else {}
         card = make_card(facts, made, name, differences, measured)
         made.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")

@@ -11,7 +11,7 @@ from pathlib import Path
 from nas.core import CancelledError, CurvePoint, JobId, JobSpec, JobState, Stage, StageState, Store
 from nas.data import MultiTaskData
 from nas.service.executors import Executor
-from nas.service.workers import job_data, job_definition
+from nas.service.workers import job_data, searched_definition
 from nas.supernet import SpaceDefinition
 
 HEARTBEAT_S = 3.0
@@ -45,7 +45,7 @@ class JobContext:
 
     @property
     def definition(self) -> SpaceDefinition:
-        """The job's search space with its networks."""
+        """What the job searches: its space with its networks, and the blocks' precisions where they are searched."""
         data = self.data
         with self._lock:
             return self._define(data)
@@ -82,7 +82,7 @@ class JobContext:
 
     def _define(self, data: MultiTaskData) -> SpaceDefinition:
         if not hasattr(self, "_definition"):
-            self._definition = job_definition(self.spec, data)
+            self._definition = searched_definition(self.spec, data)
         return self._definition
 
     def _beat(self) -> None:

@@ -1,7 +1,7 @@
 """Runs the stages of one job, each where it stood: ``python -m nas.service.driver JOB`` is the background driver.
 
     train ─▶ twins ─┐
-                    ├─▶ search ─▶ verify
+                    ├─▶ sensitivity ─▶ search ─▶ verify
     profile ─▶ fit ─┘
 
 The two branches run side by side where the executor can.
@@ -29,7 +29,11 @@ TOGETHER: tuple[tuple[Step, ...], ...] = (
     ((Stage.TRAIN, stages.train), (Stage.TWINS, stages.twins)),
     ((Stage.PROFILE, stages.profile_rest), (Stage.FIT, stages.fit_within_limits)),
 )
-AFTER: tuple[Step, ...] = ((Stage.SEARCH, stages.search), (Stage.VERIFY, stages.verify))
+AFTER: tuple[Step, ...] = (
+    (Stage.SENSITIVITY, stages.sensitivity),
+    (Stage.SEARCH, stages.search),
+    (Stage.VERIFY, stages.verify),
+)
 
 
 def run(store: Store, job: JobId) -> JobState:

@@ -50,7 +50,7 @@ def export_arch(store: Store, job: JobId, row: Evaluation, out: Path | None) -> 
 
     def measure(path: Path) -> Mapping[str, float]:
         """Return the file's own metrics, once they are those that were verified."""
-        measured = file_metrics(path, data)
+        measured = file_metrics(path, data, data.test)
         for task in data.tasks:
             _near(f"error.{task.name}", measured[f"error.{task.name}"], row.metrics[f"error.{task.name}"], ERROR_TOLERANCE)
         if row.device is not None and here.key in row.device.split(","):

@@ -35,6 +35,8 @@ _RANGES: dict[Place, tuple[float, float]] = {
     ("search", "calibration_images"): (1, 1_000_000),
     ("search", "verify"): (1, 100_000),
     ("search", "screening"): (0.01, 0.99),
+    ("quantization", "calibration_images"): (1, 65_536),
+    ("quantization", "max_loss"): (0, 1e6),
 }
 
 

@@ -75,7 +75,8 @@ def _read(text: str, folder: Path) -> JobSpec:
 
 def _long_form(document: Document) -> dict[str, Any]:
     """Return the job with every task and objective written as a mapping, and without sections that are empty."""
-    sections = ("space", "data", "training", "search")  # an empty one has all its lines commented out: the defaults
+    # A section that is empty has all its lines commented out: the defaults.
+    sections = ("space", "data", "training", "search", "quantization")
     job = {key: value for key, value in document.value.items() if value is not None or key not in sections}
     if isinstance(job.get("tasks"), list):
         job["tasks"] = [{"name": task} if isinstance(task, str) else task for task in job["tasks"]]

@@ -16,9 +16,8 @@ from hw_profiles.node_times import node_times
 from hw_profiles.timing import LatencyMeter
 from nas.core import ArchConfig, Fingerprint, JobId, JobSpec, Latency
 from nas.core.operator import OperatorTime
-from nas.data import MultiTaskData, load_data
-from nas.export import to_onnx
-from nas.service.candidates import candidate_file, checked_metrics
+from nas.data import MultiTaskData, Split, load_data
+from nas.service.candidates import candidate_file, checked_metrics, file_metrics
 from nas.service.pictures import sample_sheet
 from nas.service.screening import part_of
 from nas.supernet import Alone, MultiTaskNet, SpaceDefinition, Supernet
@@ -27,6 +26,7 @@ from nas.train.compute import choose_compute
 from nas.train.evaluator import Evaluator, SplitName, evaluate_module
 from nas.train.trainer import EpochReport, Trainer
 from search_spaces import make_space
+from search_spaces.precision import WithPrecision
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -39,6 +39,12 @@ def job_data(spec: JobSpec) -> MultiTaskData:
 def job_definition(spec: JobSpec, data: MultiTaskData) -> SpaceDefinition:
     """Return the search space of a job with its networks."""
     return make_space(spec.space.name, spec.space.options, data.tasks, data.input)
+
+
+def searched_definition(spec: JobSpec, data: MultiTaskData) -> SpaceDefinition:
+    """Return what a job searches: its space, with the precision of every block where that is asked for."""
+    definition = job_definition(spec, data)
+    return WithPrecision(definition) if spec.quantization.search else definition
 
 
 def job_evaluator(spec: JobSpec, folder: Path, data: MultiTaskData | None = None) -> Evaluator:
@@ -97,22 +103,37 @@ class EvalWorker:
 
     def evaluate(self, arch: ArchConfig, split: SplitName) -> dict[str, float]:
         """Return the tasks' metrics and what is counted of one subnet."""
-        return self._evaluator.evaluate(arch, split) | self._count(self._evaluator.supernet.definition.build(arch))
+        return self._metrics(self._evaluator.module(arch), arch, getattr(self._evaluator.data, split))[0]
+
+    def evaluate_file(self, arch: ArchConfig, split: SplitName) -> tuple[dict[str, float], bytes]:
+        """Return what `evaluate` returns, and the file to time, for a job that searches precisions."""
+        return self._metrics(self._evaluator.module(arch), arch, getattr(self._evaluator.data, split))
 
     def screen(self, arch: ArchConfig, share: float) -> dict[str, float]:
         """Return what `evaluate` returns, from a share of the calibration images and of the validation images."""
         whole = self._evaluator
         images = max(2, round(share * self._spec.search.calibration_images))
         module = Evaluator(whole.supernet, whole.data, images).module(arch)
-        return evaluate_module(module, part_of(whole.data.val, share), whole.data.tasks) | self._count(module)
+        return self._metrics(module, arch, part_of(whole.data.val, share))[0]
 
     def verify(self, arch: ArchConfig, job: JobId) -> tuple[dict[str, float], bytes, bytes]:
         """Return the metrics of one subnet's file on the test split, the file, and a picture of some predictions."""
         data = self._evaluator.data
         module = self._evaluator.module(arch)
         content = candidate_file(module, arch, job, self._spec, data)
-        metrics = self._count(module) | checked_metrics(content, module, data)
+        metrics = self._count(module) | checked_metrics(content, data, data.test)
         return metrics, content, sample_sheet(module, data.test, data.tasks)
+
+    def _metrics(self, module: MultiTaskNet, arch: ArchConfig, split: Split) -> tuple[dict[str, float], bytes]:
+        """Return metrics and the file; where precisions are searched, the file's own metrics, else torch's and no file."""
+        data = self._evaluator.data
+        if not self._spec.quantization.search:
+            return evaluate_module(module, split, data.tasks) | self._count(module), b""
+        content = candidate_file(module, arch, "", self._spec, data, fast=True)
+        with tempfile.TemporaryDirectory(prefix="nas-onnx-") as folder:
+            path = Path(folder) / "model.onnx"
+            path.write_bytes(content)
+            return self._count(module) | file_metrics(path, data, split), content
 
     def _count(self, module: MultiTaskNet) -> dict[str, float]:
         return count_cost(module, self._evaluator.data.input)
@@ -128,6 +149,7 @@ class ProfileWorker:
 
     def __init__(self, spec: JobSpec, device: str) -> None:
         torch.set_num_threads(1)
+        self._spec = spec
         self._device = load_device(device)
         self._data = job_data(spec)
         self._definition = job_definition(spec, self._data)
@@ -144,27 +166,17 @@ class ProfileWorker:
     def profile(self, arch: ArchConfig) -> tuple[Latency, dict[str, float], tuple[OperatorTime, ...]]:
         """Return the latency, the counted cost and the timed operators of one architecture; its weights do not matter."""
         module = self._definition.build(arch).eval()
-        model = self._file(module, arch)
+        model = candidate_file(module, arch, "", self._spec, self._data, fast=True)
         latency = self._measured(model, thorough=False)
         return latency, count_cost(module, self._data.input), node_times(model, self._device, latency.ms)
 
-    def _file(self, module: MultiTaskNet, arch: ArchConfig) -> bytes:
-        """Return the file to time; what runs must be what would run in the file that is handed out."""
-        return onnx_bytes(module, self._data)
-
-    def measure(self, model: bytes) -> Latency:
-        """Return the latency of an ONNX file, measured with several fresh sessions."""
-        return self._measured(model, thorough=True)
+    def measure(self, model: bytes, thorough: bool = True) -> Latency:
+        """Return the latency of an ONNX file; thoroughly with several fresh sessions."""
+        return self._measured(model, thorough)
 
     def _measured(self, model: bytes, thorough: bool) -> Latency:
         assert self._meter is not None, "give the reference first"
         return self._meter.measure_thoroughly(model) if thorough else self._meter.measure(model)
-
-
-def onnx_bytes(module: MultiTaskNet, data: MultiTaskData) -> bytes:
-    """Return an ONNX file of one image per batch, for timing."""
-    with tempfile.TemporaryDirectory(prefix="nas-onnx-") as folder:
-        return to_onnx(module, data.input, Path(folder) / "model.onnx", data.tasks, fast=True).read_bytes()
 
 
 def train_twin(config: dict[str, Any], report: Any) -> None:

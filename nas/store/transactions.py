@@ -92,7 +92,7 @@ def stage_row(session: Session, job: JobId, stage: Stage) -> StageRow:
     job_row(session, job)
     row = session.get(StageRow, (job, stage.value))
     if row is None:
-        raise NotFoundError(f"job {job} has no stage {stage.value}; twins are trained where training.twins is true")
+        raise NotFoundError(f"job {job} has no stage {stage.value}; training.twins and quantization.search add stages")
     return row
 
 

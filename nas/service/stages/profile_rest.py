@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hw_profiles.devices import load_device
 from nas.service.context import JobContext
 from nas.service.objectivechecks import check_measured
+from nas.service.precisions import as_searched
 from nas.service.stages.profile import profile, reference
 
 
@@ -22,7 +25,8 @@ def profile_rest(context: JobContext) -> None:
         if not theirs or any(row.device == device for row in store.profiles(job)):
             continue
         fingerprint, _ = reference(context, name)
-        same = [row for row in theirs if row.fingerprint == fingerprint]
+        named = [(as_searched(context.definition, row.arch), row) for row in theirs if row.fingerprint == fingerprint]
+        same = [replace(row, arch=arch) for arch, row in named if arch is not None]
         if store.add_profiles(job, same):
             store.log(job, f"{len(same)} subnets measured on {device} by job {former} are not measured again")
     profile(context)

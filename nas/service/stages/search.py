@@ -11,9 +11,11 @@ import numpy as np
 
 from nas.core import ArchConfig, Evaluation, NasError, PredictorReport, Source, Stage, UserError
 from nas.search import make_searcher
+from nas.search.history import HistorySearcher
 from nas.service.context import JobContext
 from nas.service.executors import Worker
 from nas.service.pool import Pool, reason
+from nas.service.precisions import as_searched, searched, seeds
 from nas.service.reuse import REUSED, former_evaluations, without_predictions
 from nas.service.screening import PART, SCREEN, WIDTH, summary, unpromising
 from nas.service.selection import best_candidates
@@ -65,21 +67,24 @@ def search(context: JobContext) -> None:
     exact: dict[str, Vectorised] = {"macs": context.definition.macs, **latency_functions(context)}
     error = {report.target: held_out_error(report) for report, _ in store.predictors(job) if report.truth}
     scribe = Scribe(context, exact, error, store.stages(job)[Stage.TRAIN].result.get("checkpoint"))
-    searcher = make_searcher(spec.search.sampler, context.definition.space, spec.objectives, spec.seed, exact)
+    searcher = make_searcher(spec.search.sampler, searched(context).space, spec.objectives, spec.seed, exact)
     reused = _take_over(scribe)
     told, screened = store.evaluations(job, SEARCH), store.evaluations(job, SCREEN)
     searcher.tell([*reused, *told, *unpromising(screened, [row.arch for row in told])])
+    known = {row.arch.key for row in [*reused, *told]}
+    first = [arch for arch in seeds(context) if arch.key not in known]
     count, budget = len(told), spec.search.evaluations
     pool = Pool(lambda: evaluator(context), spec.search.workers, context.check)
     try:
         while count < budget:
             store.progress(job, Stage.SEARCH, count, budget, "candidates", "choosing the next batch")
             wanted = min(spec.search.batch_size, budget - count)
-            archs = searcher.ask(wanted * WIDTH if spec.search.screening else wanted)
+            archs = first[:wanted] or searcher.ask(wanted * WIDTH if spec.search.screening else wanted)
+            first = first[wanted:]
             if not archs:
                 store.log(job, f"the space has no other architecture: the search ends after {count} of {budget} candidates")
                 break
-            if spec.search.screening:
+            if spec.search.screening and len(archs) > wanted:
                 seen, results = _screened(scribe, pool, archs, wanted)
             else:
                 seen, results = [], pool.run("evaluate", archs, "val")
@@ -92,6 +97,8 @@ def search(context: JobContext) -> None:
                 store.progress(job, Stage.SEARCH, count, budget, "candidates", row.failure or _note(row))
             store.add(job, seen)  # only now: what a driver that died had screened may be proposed again
             searcher.tell([*batch, *unpromising(seen, [row.arch for row in batch])])
+            for report in searcher.reports() if isinstance(searcher, HistorySearcher) else ():
+                store.save_predictor(job, report, {})
     finally:
         pool.close()
     _finish(context)
@@ -136,14 +143,15 @@ def _take_over(scribe: Scribe) -> list[Evaluation]:
     store, job, former = context.store, context.job, context.spec.training.reuse
     if former is None:
         return []
-    space, rows = context.definition.space, []
+    definition, rows = searched(context), []
     for row in former_evaluations(store, former, context.spec, scribe.checkpoint):
-        if not all(name in space for name in row.arch):
+        arch = as_searched(definition, row.arch)
+        if arch is None:
             continue
         if row.failure:
-            rows.append(replace(row, stage=REUSED))
+            rows.append(replace(row, arch=arch, stage=REUSED))
         else:
-            rows.append(scribe.write(row.arch, without_predictions(row.metrics), REUSED))
+            rows.append(scribe.write(arch, without_predictions(row.metrics), REUSED))
     if store.add(job, rows):
         store.log(job, f"{len(rows)} evaluations of job {former} are reused; they do not count towards the budget")
     return rows
