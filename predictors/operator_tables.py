@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.core import ArchConfig, DataError, FloatArray, SearchSpace
+from nas.core import ArchConfig, BoolArray, DataError, FloatArray, SearchSpace
 from nas.core.operator import Operator
 
 MOST_CELLS = 50_000  # of one table
@@ -65,25 +65,26 @@ class Tree:
         return cls(choice=choice, branches=branches)
 
     @classmethod
-    def smallest(cls, codes: Codes, values: NDArray[np.int64]) -> Tree:
+    def smallest(cls, codes: Codes, values: BoolArray) -> Tree:
         """Return a tree that asks for one choice or two, those with the fewest options, if any two tell the values apart.
 
         Else what `grow` gives. With few rows a greedy tree is led astray by choices that fit by chance.
         """
         columns = [column for column in range(codes.shape[1]) if np.ptp(codes[:, column])]
-        base, most = int(codes.max()) + 1, int(values.max()) + 1
+        base = int(codes.max()) + 1
         for count in (1, 2):
             best: tuple[int, tuple[int, ...]] | None = None
             for chosen in itertools.combinations(columns, count):
-                cells = sum(codes[:, column] * base**place for place, column in enumerate(chosen))
-                kinds = len(np.unique(cells))
-                if len(np.unique(most * cells + values)) == kinds and (best is None or kinds < best[0]):
+                cells = codes[:, chosen[0]] if count == 1 else codes[:, chosen[0]] * base + codes[:, chosen[1]]
+                rows, true = np.bincount(cells), np.bincount(cells, weights=values)
+                kinds = int(np.count_nonzero(rows))
+                if ((true == 0) | (true == rows)).all() and (best is None or kinds < best[0]):
                     best = (kinds, chosen)
             if best is not None:
                 others = np.zeros_like(codes)
                 others[:, list(best[1])] = codes[:, list(best[1])]
-                return cls.grow(others, values)
-        return cls.grow(codes, values)
+                return cls.grow(others, values.astype(np.int64))
+        return cls.grow(codes, values.astype(np.int64))
 
     def choices(self) -> Iterator[int]:
         """Yield every choice that is asked for."""
@@ -151,6 +152,34 @@ class _OperatorRule:
         return Operator(self.pattern.name, self.pattern.kind, self.pattern.dtype, *shapes)
 
 
+class _Forest:
+    """Trees of sides: those of many operators are one and the same.
+
+    Args:
+        codes: Of the architectures whose graphs are known, shape (n, choices).
+    """
+
+    def __init__(self, codes: Codes) -> None:
+        self._codes = codes
+        self._grown: list[tuple[Tree, NDArray[np.int64]]] = []  # with what they give for all codes
+        self._made: dict[tuple[bytes, bytes], Tree] = {}
+
+    def tree(self, rows: NDArray[np.int64], values: Sequence[int]) -> Tree:
+        """Return a tree that gives the values in these rows, if possible one that was grown on more rows.
+
+        In few rows a side may not have varied yet: what varies elsewhere and fits is likelier than a constant.
+        """
+        array = np.array(values, dtype=np.int64)
+        key = (rows.tobytes(), array.tobytes())
+        if key not in self._made:
+            fits = (tree for tree, given in self._grown if np.array_equal(given[rows], array))
+            known = next(fits, None) if np.ptp(array) or len(rows) < FEW_ROWS else None
+            self._made[key] = known or Tree.grow(self._codes[rows], array)
+            if known is None and self._made[key].choice >= 0:
+                self._grown.append((self._made[key], self._made[key].at(self._codes)))
+        return self._made[key]
+
+
 class OperatorRules:
     """The operators of any architecture of a space.
 
@@ -172,30 +201,14 @@ class OperatorRules:
         for row, graph in enumerate(graphs):
             for op in graph:
                 found.setdefault((op.name, op.kind, op.dtype, len(op.input), len(op.other), len(op.output)), {})[row] = op
-        grown: list[Tree] = []  # those of operators that are seldom absent first
-
-        def tree(rows: NDArray[np.int64], values: list[int]) -> Tree:
-            """Return a tree that was grown on more rows, if it gives these values too: sides of many operators are one.
-
-            In few rows a side may not have varied yet: what varies elsewhere and fits is likelier than a constant.
-            """
-            array = np.array(values, dtype=np.int64)
-            if np.ptp(array) or len(rows) < FEW_ROWS:
-                for known in grown:
-                    if np.array_equal(known.at(codes[rows]), array):
-                        return known
-            found = Tree.grow(codes[rows], array)
-            if found.choice >= 0:
-                grown.append(found)
-            return found
-
+        forest = _Forest(codes)
         seen: dict[bytes, Tree] = {}
         self.rules: list[_OperatorRule] = []
-        for have in sorted(found.values(), key=len, reverse=True):
+        for have in sorted(found.values(), key=len, reverse=True):  # operators that are seldom absent first
             rows = np.array(sorted(have))
             shapes = [(*have[row].input, *have[row].other, *have[row].output) for row in rows]
-            sides = tuple(tree(rows, [shape[side] for shape in shapes]) for side in range(len(shapes[0])))
-            presence = np.array([row in have for row in range(len(archs))], dtype=np.int64)
+            sides = tuple(forest.tree(rows, [shape[side] for shape in shapes]) for side in range(len(shapes[0])))
+            presence = np.array([row in have for row in range(len(archs))])
             if presence.tobytes() not in seen:
                 seen[presence.tobytes()] = Tree.smallest(codes, presence)
             self.rules.append(_OperatorRule(have[int(rows[0])], seen[presence.tobytes()], sides))
