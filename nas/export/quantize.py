@@ -183,18 +183,34 @@ def _quantize_layer(graph: Graph, name: str, x_scale: float) -> None:
     node = graph.nodes[name]
     weight = graph.array(node.input[1])
     axis = 0 if node.op_type == CONVOLUTION or any(a.name == "transB" and a.i for a in node.attribute) else weight.ndim - 1
-    others = tuple(dim for dim in range(weight.ndim) if dim != axis)
-    scale = np.abs(weight).max(axis=others) / WEIGHT_MOST
-    bias = graph.array(node.input[2]) if len(node.input) > 2 and graph.is_constant(node.input[2]) else None
-    if bias is not None:  # a channel of tiny weights must not let its bias leave the 32 bits
-        scale = np.maximum(scale, np.abs(bias) / (x_scale * BIAS_MOST))
+    scale = np.abs(weight).max(axis=tuple(dim for dim in range(weight.ndim) if dim != axis)) / WEIGHT_MOST
+    adder, bias = _bias(graph, name, len(scale))
+    if bias:  # a channel of tiny weights must not let its bias leave the 32 bits
+        scale = np.maximum(scale, np.abs(graph.array(bias)) / (x_scale * BIAS_MOST))
     scale = np.where(scale > 0, scale, 1.0).astype(np.float32)
     shape = [-1 if dim == axis else 1 for dim in range(weight.ndim)]
     stored = np.clip(np.rint(weight / scale.reshape(shape)), -WEIGHT_MOST, WEIGHT_MOST).astype(np.int8)
-    node.input[1] = _dequantized(graph, f"{name}.weight", stored, scale, axis)
-    if bias is not None:
+    graph.read_instead(name, node.input[1], _dequantized(graph, f"{name}.weight", stored, scale, axis))
+    if bias:
         bias_scale = (x_scale * scale).astype(np.float32)
-        node.input[2] = _dequantized(graph, f"{name}.bias", np.rint(bias / bias_scale).astype(np.int32), bias_scale, 0)
+        rounded = np.rint(graph.array(bias) / bias_scale).astype(np.int32)
+        graph.read_instead(adder, bias, _dequantized(graph, f"{name}.bias", rounded, bias_scale, 0))
+
+
+def _bias(graph: Graph, name: str, channels: int) -> tuple[str, str]:
+    """Return which node adds a layer's bias, the layer itself or a sum that alone reads it, and the bias; "" without one.
+
+    ONNX Runtime makes one node of a product and its sum; in integers only if the bias is one too.
+    """
+    node = graph.nodes[name]
+    if len(node.input) > 2 and graph.is_constant(node.input[2]):
+        return name, str(node.input[2])
+    readers = graph.readers(node.output[0])
+    if node.op_type == "MatMul" and len(readers) == 1 and graph.nodes[readers[0]].op_type == "Add":
+        for value in graph.nodes[readers[0]].input:
+            if graph.is_constant(value) and graph.array(value).shape == (channels,):
+                return readers[0], str(value)
+    return name, ""
 
 
 def _dequantized(graph: Graph, name: str, stored: NDArray[np.integer], scale: NDArray[np.float32], axis: int) -> str:

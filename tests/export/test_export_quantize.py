@@ -212,6 +212,12 @@ def test_dynamic_products_round_as_each_input_asks(tokens: onnx.ModelProto, tmp_
     assert kinds["DynamicQuantizeMatMul"] + kinds["MatMulIntegerToFloat"] == 2  # one kernel each
 
 
+def test_products_and_their_biases_are_one_integer_node_each(tokens: onnx.ModelProto, tmp_path: Path) -> None:
+    found = kernels(quantize(tokens, {"mix": "int8", "head": "int8"}, IMAGES), tmp_path)
+    assert (found["QGemm"], found["QLinearMatMul"]) == (2, 1)  # with a bias and without
+    assert found["Gemm"] + found["MatMul"] + found["Add"] + found["DequantizeLinear"] == 0
+
+
 @pytest.mark.parametrize("precision", ["int8", "int8-dynamic", "int4"])
 def test_matrix_products_stay_near_the_floats(tokens: onnx.ModelProto, precision: Precision) -> None:
     mixed = quantize(tokens, {"mix": precision, "head": precision}, IMAGES)
