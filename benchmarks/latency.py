@@ -5,10 +5,10 @@
 
 The space is that of ``examples/nyuv2.yaml``: a slimmable encoder of 16 to 128 channels, three decoders, 96 x 128 pixels; the
 weights are random, as they do not change a latency. `--train` subnets are drawn as a job draws them (spread over the range of
-multiply-accumulates, one session each) and their operators timed; `--test` others are drawn at random and measured with three
-sessions. In the second part every subnet carries a random policy, ``fp32`` or ``int8`` for each block, and what is measured is
-the quantized file. The third part predicts networks of other spaces with the operators' times learned in the first: the same
-space with twice the channels, and with another size of input and other tasks.
+multiply-accumulates) and their operators timed; `--test` others are drawn at random. In the second part every subnet carries a
+random policy, ``fp32`` or ``int8`` for each block, and what is measured is the quantized file. The third part predicts networks
+of other spaces with the operators' times learned in the first: the same space with twice the channels, and with another size
+of input and other tasks.
 
 Rows: ``gaussian process``, on the one-hots of the choices and the multiply-accumulates; ``operators of the graph``, the times
 of the operators that ONNX Runtime was seen to run for that very network; ``operators by rule``, the same with the operators
@@ -109,20 +109,21 @@ def file_of(definition: SpaceDefinition, arch: ArchConfig, seed: int) -> bytes:
         return content
 
 
+def untimed(content: bytes, device: Device) -> tuple[OperatorTime, ...]:
+    """Return the operators of a network."""
+    return tuple(OperatorTime(op, 0.0) for op in operators(content, device))
+
+
 def measure(
     meter: LatencyMeter, definition: SpaceDefinition, archs: Sequence[ArchConfig], device: Device, train: int, note: str
 ) -> list[Row]:
-    """Measure networks: the first `train` of them as a job does, the others with more sessions and without node times."""
+    """Measure networks as a job does, and the operators of the first `train` of them."""
     rows = []
     start = time.perf_counter()
     for index, arch in enumerate(archs):
         content = file_of(definition, arch, index)
-        if index < train:
-            latency = meter.measure(content)
-            timed = node_times(content, device, latency.ms)
-        else:
-            latency = meter.measure(content, blocks=4, sessions=SESSIONS)
-            timed = tuple(OperatorTime(op, 0.0) for op in operators(content, device))
+        latency = meter.measure(content, blocks=4, sessions=SESSIONS)
+        timed = node_times(content, device, latency.ms) if index < train else untimed(content, device)
         again = train <= index < train + REPEATS
         rows.append(
             Row(

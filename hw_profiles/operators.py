@@ -88,8 +88,9 @@ def profiled_run(model: bytes | Path, device: Device, runs: int) -> list[Profile
     by_name = {node.name: node for node in graph.node}
     names = _stable_names([by_name[name] for name in events])
     weights: dict[str, Shape] = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    last = _channels_last([by_name[name] for name in events])
     return [
-        ProfiledNode(_operator(stable, by_name[name], own[0]["args"], weights), tuple(own))
+        ProfiledNode(_operator(stable, by_name[name], own[0]["args"], weights, last), tuple(own))
         for stable, (name, own) in zip(names, events.items(), strict=True)
     ]
 
@@ -145,21 +146,44 @@ def _moves(node: onnx.NodeProto) -> bool:
     return node.op_type in _MOVES or _NO_LAYER.fullmatch(_layer(node)) is not None
 
 
-def _operator(name: str, node: onnx.NodeProto, details: dict[str, Any], weights: dict[str, Shape]) -> Operator:
-    """Return a node with its shapes; those of weights that a kernel has packed are known from the graph alone."""
+def _channels_last(nodes: Sequence[onnx.NodeProto]) -> set[str]:
+    """Return the values that ONNX Runtime keeps with channels last: from its transposition on until the one back."""
+    from onnx import helper
+
+    values: set[str] = set()
+    for node in nodes:
+        given = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+        if node.op_type == "Transpose":
+            last = list(given.get("perm", ())) == [0, 2, 3, 1]
+        else:
+            last = bool(given.get("channels_last")) or bool(values.intersection(node.input))
+        values |= set(node.output) if last else set()
+    return values
+
+
+def _operator(
+    name: str, node: onnx.NodeProto, details: dict[str, Any], weights: dict[str, Shape], channels_last: set[str]
+) -> Operator:
+    """Return a node with its shapes, channels first; those of weights that a kernel has packed the graph alone knows."""
     given: list[tuple[str, list[int]]] = [next(iter(item.items()), ("", [])) for item in details["input_type_shape"]]
     made: list[tuple[str, list[int]]] = [next(iter(item.items()), ("", [])) for item in details["output_type_shape"]]
     second = _SECOND.get(node.op_type, 1)
     other: Shape = ()
     if len(node.input) > second:
         here = sum(bool(value) for value in node.input[:second])  # inputs that are left out are not reported
-        other = weights.get(node.input[second]) or (tuple(given[here][1]) if len(given) > here else ())
+        value = node.input[second]
+        known = _shape(given[here][1], value in channels_last) if len(given) > here else ()
+        other = weights.get(value) or known
     fused = node.domain.endswith("nchwc") and len(node.input) > _SUM and bool(node.input[_SUM])
     return Operator(
         name=name,
         kind=f"{node.op_type}+Add" if fused else node.op_type,
         dtype=given[0][0] if given else "float",
-        input=tuple(given[0][1]) if given else (),
+        input=_shape(given[0][1], node.input[0] in channels_last) if given else (),
         other=other,
-        output=tuple(made[0][1]) if made else (),
+        output=_shape(made[0][1], node.output[0] in channels_last) if made else (),
     )
+
+
+def _shape(sides: Sequence[int], channels_last: bool) -> Shape:
+    return (sides[0], sides[-1], *sides[1:-1]) if channels_last and len(sides) > 2 else tuple(sides)

@@ -23,6 +23,7 @@ from nas.core.operator import Operator
 
 MOST_CELLS = 50_000  # of one table
 FEW_ROWS = 12  # two options are both drawn in as many rows but for one time in two thousand
+SELDOM = 1 / 15  # of the graphs
 Codes = NDArray[np.int64]  # (architectures, choices): position of the option picked; the number of options where inactive
 Cost = Callable[[Sequence[Operator]], FloatArray]
 
@@ -53,11 +54,11 @@ class Tree:
     @classmethod
     def grow(cls, codes: Codes, values: NDArray[np.int64]) -> Tree:
         """Return a tree that gives `values`, shape (n,), for `codes`, shape (n, choices), where codes tell them apart."""
-        seen, counts = np.unique(values, return_counts=True)
+        seen, kinds, counts = np.unique(values, return_inverse=True, return_counts=True)
         free = [column for column in range(codes.shape[1]) if np.ptp(codes[:, column])]
         if len(seen) == 1 or not free:
             return cls(int(seen[counts.argmax()]))
-        choice = max(free, key=lambda column: _worth(codes[:, column], values))
+        choice = max(free, key=lambda column: _worth(codes[:, column], kinds))
         branches = {}
         for code in np.unique(codes[:, choice]):
             rows = codes[:, choice] == code
@@ -106,18 +107,23 @@ class Tree:
         return values
 
 
-def _worth(codes: NDArray[np.int64], values: NDArray[np.int64]) -> float:
-    """Return the bits per row that a choice tells of the values, less what its branches cost (Schwarz, 1978)."""
-    options, kinds = np.unique(codes), np.unique(values)
-    joint = np.array([[np.sum((codes == option) & (values == kind)) for kind in kinds] for option in options], dtype=float)
-    total = float(joint.sum())
+def _worth(codes: NDArray[np.int64], kinds: NDArray[np.int64]) -> float:
+    """Return the bits per row that a choice tells of a value's kind, less what its branches cost (Schwarz, 1978)."""
+    joint = np.zeros((codes.max() + 1, kinds.max() + 1))
+    np.add.at(joint, (codes, kinds), 1.0)
+    joint = joint[joint.any(axis=1)]
+    total = len(codes)
+    within = float((joint.sum(axis=1) / total) @ _bits(joint))
+    told = float(_bits(joint.sum(axis=0, keepdims=True))[0]) - within
+    branches, values = joint.shape
+    return told - (branches - 1) * (values - 1) * math.log2(total) / (2 * total)
 
-    def entropy(counts: FloatArray) -> float:
-        shares = counts[counts > 0] / counts.sum()
-        return float(-(shares * np.log2(shares)).sum())
 
-    within = sum(float(row.sum()) / total * entropy(row) for row in joint)
-    return entropy(joint.sum(axis=0)) - within - (len(options) - 1) * (len(kinds) - 1) * math.log2(total) / (2 * total)
+def _bits(counts: FloatArray) -> FloatArray:
+    """Return the entropy of each row of counts, shape (n,)."""
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    bits: FloatArray = -(shares * np.log2(np.where(shares > 0, shares, 1.0))).sum(axis=1)
+    return bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,23 +167,28 @@ class _Forest:
 
     def __init__(self, codes: Codes) -> None:
         self._codes = codes
-        self._grown: list[tuple[Tree, NDArray[np.int64]]] = []  # with what they give for all codes
-        self._made: dict[tuple[bytes, bytes], Tree] = {}
+        self._grown: list[tuple[str, int, Tree, NDArray[np.int64]]] = []  # operator, side, and what it gives for all codes
 
-    def tree(self, rows: NDArray[np.int64], values: Sequence[int]) -> Tree:
+    def tree(self, name: str, side: int, rows: NDArray[np.int64], values: Sequence[int]) -> Tree:
         """Return a tree that gives the values in these rows, if possible one that was grown on more rows.
 
-        In few rows a side may not have varied yet: what varies elsewhere and fits is likelier than a constant.
+        In few rows a side may not have varied yet: what varies elsewhere and fits is likelier than a constant, and of what
+        fits the same side of the operator with the most similar name.
         """
         array = np.array(values, dtype=np.int64)
-        key = (rows.tobytes(), array.tobytes())
-        if key not in self._made:
-            fits = (tree for tree, given in self._grown if np.array_equal(given[rows], array))
-            known = next(fits, None) if np.ptp(array) or len(rows) < FEW_ROWS else None
-            self._made[key] = known or Tree.grow(self._codes[rows], array)
-            if known is None and self._made[key].choice >= 0:
-                self._grown.append((self._made[key], self._made[key].at(self._codes)))
-        return self._made[key]
+        if np.ptp(array) or len(rows) < FEW_ROWS:
+            fits = [known for known in self._grown if np.array_equal(known[3][rows], array)]
+            if fits:
+                return max(fits, key=lambda known: (_common(known[0], name), known[1] == side))[2]
+        found = Tree.grow(self._codes[rows], array)
+        if found.choice >= 0:
+            self._grown.append((name, side, found, found.at(self._codes)))
+        return found
+
+
+def _common(left: str, right: str) -> int:
+    """Return how many characters two names begin with in common."""
+    return next((at for at, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))
 
 
 class OperatorRules:
@@ -205,10 +216,12 @@ class OperatorRules:
         seen: dict[bytes, Tree] = {}
         self.rules: list[_OperatorRule] = []
         for have in sorted(found.values(), key=len, reverse=True):  # operators that are seldom absent first
-            rows = np.array(sorted(have))
+            rows, name = np.array(sorted(have)), next(iter(have.values())).name
             shapes = [(*have[row].input, *have[row].other, *have[row].output) for row in rows]
-            sides = tuple(forest.tree(rows, [shape[side] for shape in shapes]) for side in range(len(shapes[0])))
+            sides = tuple(forest.tree(name, side, rows, [shape[side] for shape in shapes]) for side in range(len(shapes[0])))
             presence = np.array([row in have for row in range(len(archs))])
+            if min(len(rows), len(archs) - len(rows)) < SELDOM * len(archs):
+                presence[:] = len(rows) > len(archs) / 2  # what is behind so few could be any choice
             if presence.tobytes() not in seen:
                 seen[presence.tobytes()] = Tree.smallest(codes, presence)
             self.rules.append(_OperatorRule(have[int(rows[0])], seen[presence.tobytes()], sides))
@@ -231,7 +244,7 @@ class OperatorRules:
                     "measure more subnets"
                 )
             codes = np.zeros((math.prod(shape), len(sizes)), dtype=np.int64)
-            codes[:, list(choices)] = np.indices(shape).reshape(len(choices), -1).T
+            codes[:, list(choices)] = np.indices(shape).reshape(len(choices), math.prod(shape)).T
             values = rule.costs(codes, cost).reshape(shape)
             tables[choices] = tables.get(choices, np.zeros(shape)) + values
         return CostTables(tables)

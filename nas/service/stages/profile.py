@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from hw_profiles.devices import load_device
-from nas.core import ArchConfig, Fingerprint, Profile, Stage
+from nas.core import ArchConfig, Fingerprint, Option, Profile, SearchSpace, Stage
+from nas.core.precision import PREFIX
 from nas.service.context import JobContext
 from nas.service.executors import Worker
 from nas.service.pool import Pool, ask
@@ -62,7 +63,10 @@ def _worker(context: JobContext, device: str) -> Worker:
 
 
 def stratified_sample(definition: SpaceDefinition, count: int, rng: np.random.Generator) -> list[ArchConfig]:
-    """Return distinct subnets spread evenly over the range of MACs, the smallest and the largest among them."""
+    """Return distinct subnets spread evenly over the range of MACs, the smallest and the largest among them.
+
+    Where architectures carry a policy, each block has each of its precisions equally often, but for the two at the ends.
+    """
     space = definition.space
     drawn = {arch.key: arch for arch in (space.sample(rng) for _ in range(STRATA_OVERSAMPLING * count))}
     drawn |= {arch.key: arch for arch in (space.smallest(), space.largest())}
@@ -76,4 +80,16 @@ def stratified_sample(definition: SpaceDefinition, count: int, rng: np.random.Ge
     for target in targets:
         free = [i for i in np.argsort(np.abs(costs - target), kind="stable")[: len(chosen) + 1] if i not in chosen]
         chosen[int(free[0])] = None
-    return [archs[order[i]] for i in sorted(chosen)][:count]
+    sample = [archs[order[i]] for i in sorted(chosen)][:count]
+    balanced = [sample[0], *_with_balanced_policies(space, sample[1:-1], rng), *sample[-1:]]
+    return balanced if len({arch.key for arch in balanced}) == len(sample) else sample
+
+
+def _with_balanced_policies(space: SearchSpace, archs: list[ArchConfig], rng: np.random.Generator) -> list[ArchConfig]:
+    """Return the networks under policies in which each block has each of its precisions equally often."""
+    picks: list[dict[str, Option]] = [dict(arch) for arch in archs]
+    for choice in space.choices:
+        if choice.name.startswith(PREFIX):
+            for place, row in enumerate(rng.permutation(len(archs))):
+                picks[int(row)][choice.name] = choice.options[place % len(choice.options)]
+    return [space.arch(row) for row in picks]
