@@ -26,10 +26,10 @@ WEIGHTS = [(1.0, devices, features) for devices in (0.03, 0.1, 0.3) for features
 DESIGN_WEIGHTS, DESIGN_NOISE = (1.0, 0.1, 0.3), 0.1  # measurements are chosen under these
 NOISES = (0.03, 0.1, 0.3)  # variance, over that of the mean of the known devices
 LEVEL = 9.0  # prior variance of a constant
-FREEDOM = 3.0  # degrees of freedom of the prior of the scale
+FREEDOM = 1.0  # degrees of freedom of the prior of the scale
 PENALTY = 10.0  # of the regressions, on standardised columns
 TABLE_ROWS = 2000  # that the regressions are fitted to
-POOL_ROWS = 600  # among which measurements are chosen
+POOL_ROWS = 1000  # among which measurements are chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,22 +139,27 @@ class Transfer:
         if not 1 <= count <= len(self._table):
             raise DataError(f"between 1 and all {len(self._table)} rows of the table can be measured; {count} were asked for")
         pool = np.sort(rng.permutation(len(self._table))[: max(POOL_ROWS, count)])
-        covariance = self._design_covariance(self._table[pool])
+        rows = self._design_coordinates(self._table[pool])
+        left = np.eye(rows.shape[1])  # the covariance of rows is ``rows @ left @ rows.T``
+        second = rows.T @ rows
         chosen: list[int] = []
         for _ in range(count):
-            variance = covariance.diagonal() + DESIGN_NOISE
-            gain = np.square(covariance).sum(axis=0) / variance
+            known = rows @ left
+            variance = np.einsum("ij,ij->i", known, rows) + DESIGN_NOISE
+            gain = np.einsum("ij,ij->i", known @ second, known) / variance  # how much less variance remains over the pool
             gain[chosen] = -1.0
             best = int(gain.argmax())
             chosen.append(best)
-            covariance = covariance - np.outer(covariance[:, best], covariance[best]) / variance[best]
+            left -= np.outer(known[best], known[best]) / variance[best]
         return pool[chosen].astype(np.int64)
 
-    def _design_covariance(self, table: FloatArray) -> FloatArray:
-        """Return the prior covariance (n, n) of rows, the mean of that of latencies and that of logarithms."""
-        parts = [prior.parts(_scaled(table, self._known, log)) for prior, log in zip(self._priors, (False, True), strict=True)]
-        covariances = [_covariance(DESIGN_WEIGHTS, [part @ part.T for part in of_scale]) for of_scale in parts]
-        return 0.5 * (covariances[0] + covariances[1])
+    def _design_coordinates(self, table: FloatArray) -> FloatArray:
+        """Return coordinates (n, k) in which the mean of the prior covariances of latencies and of logarithms is linear."""
+        blocks = [np.full((len(table), 1), np.sqrt(LEVEL))]
+        for prior, log in zip(self._priors, (False, True), strict=True):
+            parts = prior.parts(_scaled(table, self._known, log))
+            blocks += [np.sqrt(0.5 * weight) * part for weight, part in zip(DESIGN_WEIGHTS, parts, strict=True)]
+        return np.hstack(blocks)
 
     def fit(self, features: FloatArray, targets: FloatArray) -> None:
         """Fit to `rows` of shape (n, d + devices) and what was measured on the new device, in ms, shape (n,), n >= 2.

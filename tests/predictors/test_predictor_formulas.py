@@ -269,6 +269,37 @@ def test_held_out_rows_are_held_out() -> None:
     assert result["within_10"] == 0.0
 
 
+class Noise:
+    """Predicts by chance."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
+
+    def fit(self, features: FloatArray, targets: FloatArray) -> None:
+        """Learn nothing."""
+
+    def predict(self, features: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return self.rng.standard_normal(len(features)), np.ones(len(features))
+
+    def state(self) -> dict[str, float]:
+        return {}
+
+
+def test_few_rows_are_dealt_several_times_and_each_deal_is_judged_alone() -> None:
+    truth = np.arange(1.0, 11.0)
+    found, _, predicted = held_out(lambda: Noise(rng), truth[:, None], truth, rng := np.random.default_rng(0))
+    rng = np.random.default_rng(0)
+    taus = []
+    for _ in range(4):  # 40 rows in all
+        fold = rng.permutation(np.arange(10) % 5)
+        mean = np.empty(10)
+        for index in range(5):
+            mean[fold == index] = rng.standard_normal(2)
+        taus.append(stats.kendalltau(truth, mean).statistic)
+    assert found["kendall_tau"] == pytest.approx(np.mean(taus))
+    assert quality(truth, predicted, np.ones(10))["kendall_tau"] == pytest.approx(taus[0])
+
+
 def test_held_out_needs_three_rows() -> None:
     with pytest.raises(DataError, match="at least 3 rows"):
         held_out(Ridge, np.eye(2), np.ones(2), np.random.default_rng(0))

@@ -44,7 +44,8 @@ def test_ten_measurements_rank_a_new_device() -> None:
 def test_chosen_measurements_leave_less_variance_than_random_ones() -> None:
     features, all_ms = devices(rows=100)
     model = Transfer(features, all_ms)
-    covariance = model._design_covariance(model.rows(features, all_ms))
+    coordinates = model._design_coordinates(model.rows(features, all_ms))
+    covariance = coordinates @ coordinates.T
 
     def left(chosen: IntArray) -> float:
         among = covariance[np.ix_(chosen, chosen)] + transfer.DESIGN_NOISE * np.eye(len(chosen))
