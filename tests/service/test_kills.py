@@ -54,7 +54,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
 def assert_nothing_lost_or_done_twice(place: Place) -> None:
     store, job = place.store, place.job
     assert store.job(job).state is JobState.DONE
-    assert {stage: record.state for stage, record in store.stages(job).items()} == dict.fromkeys(Stage, StageState.DONE)
+    stages = set(Stage) - {Stage.SENSITIVITY}  # of jobs that search precisions
+    assert {stage: record.state for stage, record in store.stages(job).items()} == dict.fromkeys(stages, StageState.DONE)
 
     rows = store.evaluations(job)
     assert not any(row.failure for row in rows)

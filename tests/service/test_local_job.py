@@ -62,7 +62,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SqlStore, J
     """A finished job, run by a process that never met Ray; the tests that share it change nothing of it."""
     folder = tmp_path_factory.mktemp("local")
     command = [sys.executable, "-c", RUN, str(folder / "nas.db"), str(Path(__file__).parent)]
-    made = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=folder)
+    made = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=folder)
     store = open_store(str(folder / "nas.db"))
     job = store.job("latest").id
     assert made.stdout.splitlines() == [f"{job} done", "False"], made.stderr
@@ -72,7 +72,8 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SqlStore, J
 
 def test_every_stage_ends_and_leaves_its_rows(done: tuple[SqlStore, JobId]) -> None:
     store, job = done
-    assert [record.state for record in store.stages(job).values()] == [StageState.DONE] * len(Stage)
+    stages = set(Stage) - {Stage.SENSITIVITY}  # of jobs that search precisions
+    assert {stage: record.state for stage, record in store.stages(job).items()} == dict.fromkeys(stages, StageState.DONE)
     searched, verified = store.evaluations(job, "search"), store.evaluations(job, "verify")
     assert (len(searched), len(verified)) == (SPEC.search.evaluations, SPEC.search.verify)
     assert {(row.source, row.split) for row in searched} == {(Source.PREDICTED, "val")}
@@ -104,7 +105,8 @@ def test_an_export_is_kept_only_if_it_is_what_was_verified(done: tuple[SqlStore,
     path = export_arch(store, job, quiet, tmp_path / "good")
     kept = store.folder(job) / "candidates" / f"{row.arch.key}.onnx"
     assert path.read_bytes() == kept.read_bytes()  # the very file that was verified
-    own = file_metrics(kept, job_data(SPEC))
+    data = job_data(SPEC)
+    own = file_metrics(kept, data, data.test)
     assert own == {name: row.metrics[name] for name in own}
     assert set(own) == {n for n in row.metrics if "." in n and "@" not in n} | {"size_bytes"}
     assert {artifact.kind for artifact in store.artifacts(job, key=row.arch.key)} >= {"onnx", "card"}
@@ -118,7 +120,7 @@ def test_an_export_is_kept_only_if_it_is_what_was_verified(done: tuple[SqlStore,
     kept.write_bytes(verified[:-1])  # not the verified one any more: it is made again
     again = export_arch(store, job, quiet, tmp_path / "again")
     kept.write_bytes(verified)
-    assert file_metrics(again, job_data(SPEC))["size_bytes"] == own["size_bytes"]
+    assert file_metrics(again, data, data.test)["size_bytes"] == own["size_bytes"]
 
     checkpoint = store.folder(job) / CHECKPOINT
     content = checkpoint.read_bytes()
