@@ -9,9 +9,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from nas.core import ExportError
 from nas.export.onnx_file import BATCH, INPUT_NAME
 
-ZERO_POINTS = 255  # largest value of an activation of 8 bits without a sign
+LARGEST = 255  # of an activation of 8 bits without a sign
+SMALLEST_SPAN = 1e-12  # an activation that never leaves this is zero: its scale would leave the floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +33,13 @@ class Range:
     @property
     def scale(self) -> float:
         """The step between neighbouring 8-bit values."""
-        return (self.high - self.low) / ZERO_POINTS or 1.0
+        span = self.high - self.low
+        return span / LARGEST if span > SMALLEST_SPAN else 1.0
 
     @property
     def zero_point(self) -> int:
         """The 8-bit value of zero."""
-        return int(np.clip(np.rint(-self.low / self.scale), 0, ZERO_POINTS))
+        return int(np.clip(np.rint(-self.low / self.scale), 0, LARGEST))
 
 
 def ranges(model: onnx.ModelProto, values: Sequence[str], images: NDArray[np.float32]) -> dict[str, Range]:
@@ -48,6 +51,9 @@ def ranges(model: onnx.ModelProto, values: Sequence[str], images: NDArray[np.flo
         model: The float model, of one image per batch or of any number.
         values: Names of values in it.
         images: Pixels in [0, 1], shape (n, channels, height, width).
+
+    Raises:
+        ExportError: A value is not finite on some image.
     """
     import onnxruntime
 
@@ -67,4 +73,10 @@ def ranges(model: onnx.ModelProto, values: Sequence[str], images: NDArray[np.flo
         arrays = session.run(made, {INPUT_NAME: image[None]})
         low = np.minimum(low, [array.min() for array in arrays])
         high = np.maximum(high, [array.max() for array in arrays])
+    for value, span in zip(made, high - low, strict=True):
+        if not np.isfinite(span):
+            raise ExportError(
+                f"ranges are those of finite activations: {value} is not finite on some calibration image; the network itself "
+                "overflows there, train it again or keep it in fp32"
+            )
     return found | {value: Range(float(low[i]), float(high[i]), arrays[i].shape) for i, value in enumerate(made)}

@@ -250,6 +250,20 @@ def test_four_bit_weights_are_what_the_kernel_reads(k: int) -> None:
     assert (np.abs(found - weight) <= np.where(np.abs(found / steps).round(2) == 7, 1.01, 0.51) * steps + 1e-3).all()
 
 
+def test_a_network_that_overflows_is_refused_and_a_dead_one_is_not(files: dict[str, onnx.ModelProto]) -> None:
+    with pytest.raises(ExportError, match="not finite on some calibration image"):
+        quantize(files["traced"], {"stages.0": "int8"}, IMAGES * np.float32("inf"))
+    dead = onnx.ModelProto()
+    dead.CopyFrom(files["traced"])
+    tensors = {tensor.name: tensor for tensor in dead.graph.initializer}
+    for node in dead.graph.node:
+        if node.name.startswith("stages.0.0.conv1"):
+            for value in node.input[1:]:
+                tensors[value].CopyFrom(numpy_helper.from_array(0 * numpy_helper.to_array(tensors[value]), value))
+    for floats, found in zip(run(dead), run(quantize(dead, everywhere("int8"), IMAGES)), strict=True):
+        assert np.abs(found - floats).mean() < FEW_BITS * floats.std()
+
+
 def test_errors_name_the_nearest_valid_value(files: dict[str, onnx.ModelProto]) -> None:
     with pytest.raises(ExportError, match=r"'stage\.1' has none here; did you mean 'stages\.1'"):
         quantize(files["traced"], {"stage.1": "int8"}, IMAGES)
