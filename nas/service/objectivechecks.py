@@ -13,6 +13,7 @@ from nas.core.objective import COST_METRICS
 from nas.service.yaml_lines import Document
 
 SHORTEST_MS = 1e-3  # no network answers in a microsecond
+BITS = {"int4": 4, "int8": 8, "int8-dynamic": 8, "fp32": 32}  # of a weight
 WITHOUT_TWINS = (
     "delta_m compares with networks trained for one task alone, and training.twins is false; "
     "write twins: true under training, or remove delta_m"
@@ -154,6 +155,7 @@ def _smallest_cost(spec: JobSpec) -> dict[str, float]:
 
     from hw_profiles.counting import count_cost
     from nas.data import known_shape, known_tasks, load_data
+    from nas.supernet import blocks
     from search_spaces import make_space
 
     shape, offered = known_shape(spec.data), {task.name: task for task in known_tasks(spec.data) or ()}
@@ -165,4 +167,9 @@ def _smallest_cost(spec: JobSpec) -> dict[str, float]:
         input = InputSpec(*shape, mean=(0.0,) * shape[0], std=(1.0,) * shape[0])  # which count for nothing
     definition = make_space(spec.space.name, spec.space.options, tasks, input)
     with torch.device("meta"):  # shapes are enough
-        return count_cost(definition.build(definition.space.smallest()), input)
+        network = definition.build(definition.space.smallest())
+        cost = count_cost(network, input)
+    if spec.quantization.search:
+        least_bits = min(BITS[precision] for block in blocks(network) for precision in block.precisions)
+        cost["size_bytes"] *= least_bits / BITS["fp32"]
+    return cost

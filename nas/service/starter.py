@@ -6,7 +6,7 @@ import dataclasses
 import json
 from typing import Any
 
-from nas.core import DataSpec, SearchSpec, TrainingSpec
+from nas.core import DataSpec, QuantizationSpec, SearchSpec, TrainingSpec
 
 STARTER = """\
 # A job of nas: one network for several tasks, searched under what it costs on a device.
@@ -70,6 +70,11 @@ search:
   # verify: {search[verify]}  # most candidates measured again, in full, for the front
   # screening: {search[screening]}  # such as 0.25: score twice as many on a quarter of the images first
 
+quantization:
+  # search: {quantization[search]}  # true: the precision of every block is searched too, each candidate by its own ONNX file
+  # calibration_images: {quantization[calibration_images]}
+  # max_loss: {quantization[max_loss]}  # most relative loss of one block's precision
+
 # executor: ray                  # or local: one process without Ray
 # seed: 0
 """
@@ -83,7 +88,13 @@ def starter(name: str = "my-job") -> str:
     """
     plain = "".join(character for character in name if character.isprintable()).strip()[:100]
     title = json.dumps(plain or "my-job", ensure_ascii=False)
-    return STARTER.format(name=title, data=_defaults(DataSpec), training=_defaults(TrainingSpec), search=_defaults(SearchSpec))
+    return STARTER.format(
+        name=title,
+        data=_defaults(DataSpec),
+        training=_defaults(TrainingSpec),
+        search=_defaults(SearchSpec),
+        quantization=_defaults(QuantizationSpec),
+    )
 
 
 def _defaults(spec: type[Any]) -> dict[str, str]:

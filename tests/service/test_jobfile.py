@@ -258,7 +258,7 @@ def test_the_starter_runs_as_it_is_and_its_comments_are_the_defaults() -> None:
         key = line.strip().removeprefix("# ").partition(":")[0]
         shown = line.lstrip().startswith("# ") and key.isidentifier() and key != "path"
         lines.append(line.replace("# ", "", 1) if shown else line)
-    assert sum(a != b for a, b in zip(lines, starter("x").splitlines(), strict=True)) == 23
+    assert sum(a != b for a, b in zip(lines, starter("x").splitlines(), strict=True)) == 26
     defaults = SpaceSpec("slimmable", {"widths": [0.25, 0.5, 0.75, 1.0], "depths": [1, 2], "resolutions": [0.75, 1.0]})
     assert read_job("\n".join(lines)) == replace(job, name="x", space=defaults)
 
