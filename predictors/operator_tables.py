@@ -115,7 +115,7 @@ def _worth(codes: NDArray[np.int64], kinds: NDArray[np.int64]) -> float:
     total = len(codes)
     within = float((joint.sum(axis=1) / total) @ _bits(joint))
     told = float(_bits(joint.sum(axis=0, keepdims=True))[0]) - within
-    branches, values = joint.shape
+    branches, values = len(joint), int(joint.shape[1])
     return told - (branches - 1) * (values - 1) * math.log2(total) / (2 * total)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from hw_profiles.devices import load_device
-from nas.core import ArchConfig, FloatArray, Predictor, PredictorReport, Profile, Stage
+from nas.core import ArchConfig, DataError, FloatArray, Predictor, PredictorReport, Profile, Stage
 from nas.service.context import JobContext
 from nas.supernet import SpaceDefinition
 from predictors import from_state, make_predictor
@@ -47,7 +48,8 @@ def best_latency(definition: SpaceDefinition, rows: Sequence[Profile], target: s
     """
     candidates = [gaussian_process(definition, rows, target, seed)]
     if all(row.operators for row in rows):
-        candidates.append(by_operators(definition, rows, target, seed))
+        with suppress(DataError):  # too few graphs to tell what an operator depends on
+            candidates.append(by_operators(definition, rows, target, seed))
     return min(candidates, key=lambda fitted: fitted[0].quality["mape"])
 
 

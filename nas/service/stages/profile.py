@@ -75,13 +75,13 @@ def stratified_sample(definition: SpaceDefinition, count: int, rng: np.random.Ge
     if len(archs) <= count:
         return [archs[i] for i in order]
     costs = np.log(definition.macs(archs))[order]
-    targets = np.linspace(costs[0], costs[-1], count)
+    targets = np.linspace(costs[0], costs[-1], count)[1:-1]
     chosen = dict.fromkeys([0, len(archs) - 1])
     for target in targets:
         free = [i for i in np.argsort(np.abs(costs - target), kind="stable")[: len(chosen) + 1] if i not in chosen]
         chosen[int(free[0])] = None
     sample = [archs[order[i]] for i in sorted(chosen)][:count]
-    balanced = [sample[0], *_with_balanced_policies(space, sample[1:-1], rng), *sample[-1:]]
+    balanced = [*sample[:1], *_with_balanced_policies(space, sample[1:-1], rng), *sample[1:][-1:]]
     return balanced if len({arch.key for arch in balanced}) == len(sample) else sample
 
 
