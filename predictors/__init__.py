@@ -8,13 +8,11 @@ from typing import Any
 from nas.core import NotFoundError, Predictor, nearest
 from predictors.gaussian_process import GaussianProcess
 from predictors.relative import LogGaussianProcess
-from predictors.ridge import Ridge
 from predictors.transfer import Transfer
 
-PREDICTORS: dict[str, type[GaussianProcess] | type[LogGaussianProcess] | type[Ridge]] = {
+PREDICTORS: dict[str, type[GaussianProcess] | type[LogGaussianProcess]] = {
     "gaussian_process": GaussianProcess,
     "log_gaussian_process": LogGaussianProcess,
-    "ridge": Ridge,
 }
 
 
@@ -36,10 +34,10 @@ def from_state(name: str, state: Mapping[str, Any]) -> Predictor:
     return _kind(name).from_state(state)
 
 
-def _kind(name: str) -> type[GaussianProcess] | type[LogGaussianProcess] | type[Ridge]:
+def _kind(name: str) -> type[GaussianProcess] | type[LogGaussianProcess]:
     if name not in PREDICTORS:
         raise NotFoundError(f"a predictor is known by its name: {name!r} is none; {nearest(name, PREDICTORS)}")
     return PREDICTORS[name]
 
 
-__all__ = ["PREDICTORS", "GaussianProcess", "LogGaussianProcess", "Ridge", "Transfer", "from_state", "make_predictor"]
+__all__ = ["PREDICTORS", "GaussianProcess", "LogGaussianProcess", "Transfer", "from_state", "make_predictor"]

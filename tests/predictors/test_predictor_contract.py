@@ -161,7 +161,7 @@ def test_predicting_before_fitting_says_so(name: str) -> None:
 
 
 def test_an_unknown_name_names_the_nearest() -> None:
-    with pytest.raises(NotFoundError, match="did you mean 'ridge'"):
-        make_predictor("rigde")
+    with pytest.raises(NotFoundError, match="did you mean 'gaussian_process'"):
+        make_predictor("gausian_process")
     with pytest.raises(NotFoundError):
         from_state("forest", {})
