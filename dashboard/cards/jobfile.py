@@ -15,6 +15,8 @@ def info(spec: JobSpec) -> dict[str, Any]:
     job = {name: list(value) if isinstance(value, tuple) else value for name, value in _set(asdict(spec)).items()}
     job["tasks"] = [task.name if task.weight == 1.0 else asdict(task) for task in spec.tasks]
     job["objectives"] = [_set(asdict(each)) for each in spec.objectives]
+    if spec.training.reuse is not None:  # the recipe is that of the job whose supernet it is
+        job["training"] = {name: job["training"][name] for name in ("reuse", "twins", "device")}
     return job
 
 

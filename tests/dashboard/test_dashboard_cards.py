@@ -26,6 +26,7 @@ from nas.core import (
     StageRecord,
     StageState,
     TaskSpec,
+    TrainingSpec,
 )
 from nas.service.jobfile import read_job
 
@@ -316,3 +317,6 @@ def test_the_job_file_shown_gives_the_same_job() -> None:
         seed=3,
     )
     assert read_job(jobfile.draw(jobfile.info(spec))) == spec
+    reusing = replace(spec, training=TrainingSpec(reuse="ab12cd34", twins=True, device="cpu"))
+    trained = replace(spec, training=replace(reusing.training, epochs=7))  # as the store has it: with the former recipe
+    assert read_job(jobfile.draw(jobfile.info(trained))) == reusing
