@@ -230,15 +230,16 @@ def new_devices(table: Table, rows: Sequence[int], seeds: int, test_rows: int) -
         transfer = Transfer(features, known)
         everything = transfer.rows(features, known)
         row: dict[str, Any] = {"table": table.name, "device": name, "ceiling": ceiling(everything, truth)}
+        qualities: dict[int, list[dict[str, float]]] = {count: [] for count in rows}
+        for seed in range(seeds):
+            rng = np.random.default_rng(seed)
+            chosen = transfer.choose(max(rows), rng)  # the most telling first, so that fewer are the first of them
+            test = np.setdiff1d(rng.permutation(len(truth))[: test_rows or None], chosen)
+            for count in rows:
+                transfer.fit(everything[chosen[:count]], truth[chosen[:count]])
+                qualities[count].append(quality(truth[test], *transfer.predict(everything[test])))
         for count in rows:
-            qualities = []
-            for seed in range(seeds):
-                rng = np.random.default_rng(seed)
-                chosen = transfer.choose(count, rng)
-                transfer.fit(everything[chosen], truth[chosen])
-                test = np.setdiff1d(rng.permutation(len(truth))[: test_rows or None], chosen)
-                qualities.append(quality(truth[test], *transfer.predict(everything[test])))
-            row[str(count)] = {key: [q[key] for q in qualities] for key in ("spearman", "coverage_90", "within_10")}
+            row[str(count)] = {key: [q[key] for q in qualities[count]] for key in ("spearman", "coverage_90", "within_10")}
         found.append(row)
         print_device(row, rows)
     for count in rows:

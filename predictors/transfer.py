@@ -140,17 +140,15 @@ class Transfer:
             raise DataError(f"between 1 and all {len(self._table)} rows of the table can be measured; {count} were asked for")
         pool = np.sort(rng.permutation(len(self._table))[: max(POOL_ROWS, count)])
         rows = self._design_coordinates(self._table[pool])
-        left = np.eye(rows.shape[1])  # the covariance of rows is ``rows @ left @ rows.T``
-        second = rows.T @ rows
+        covariance = rows @ rows.T
         chosen: list[int] = []
         for _ in range(count):
-            known = rows @ left
-            variance = np.einsum("ij,ij->i", known, rows) + DESIGN_NOISE
-            gain = np.einsum("ij,ij->i", known @ second, known) / variance  # how much less variance remains over the pool
+            variance = covariance.diagonal() + DESIGN_NOISE
+            gain = np.square(covariance).sum(axis=0) / variance  # how much less variance remains over the pool
             gain[chosen] = -1.0
             best = int(gain.argmax())
             chosen.append(best)
-            left -= np.outer(known[best], known[best]) / variance[best]
+            covariance -= np.outer(covariance[:, best], covariance[best] / variance[best])
         return pool[chosen].astype(np.int64)
 
     def _design_coordinates(self, table: FloatArray) -> FloatArray:
