@@ -55,7 +55,7 @@ class Tree:
     def grow(cls, codes: Codes, values: NDArray[np.int64]) -> Tree:
         """Return a tree that gives `values`, shape (n,), for `codes`, shape (n, choices), where codes tell them apart."""
         seen, kinds, counts = np.unique(values, return_inverse=True, return_counts=True)
-        free = [column for column in range(codes.shape[1]) if np.ptp(codes[:, column])]
+        free = np.flatnonzero(codes.min(axis=0) != codes.max(axis=0)).tolist()
         if len(seen) == 1 or not free:
             return cls(int(seen[counts.argmax()]))
         choice = max(free, key=lambda column: _worth(codes[:, column], kinds))
@@ -71,16 +71,16 @@ class Tree:
 
         Else what `grow` gives. With few rows a greedy tree is led astray by choices that fit by chance.
         """
-        columns = [column for column in range(codes.shape[1]) if np.ptp(codes[:, column])]
+        columns = np.flatnonzero(codes.min(axis=0) != codes.max(axis=0)).tolist()
         base = int(codes.max()) + 1
         for count in (1, 2):
             best: tuple[int, tuple[int, ...]] | None = None
             for chosen in itertools.combinations(columns, count):
                 cells = codes[:, chosen[0]] if count == 1 else codes[:, chosen[0]] * base + codes[:, chosen[1]]
-                rows, true = np.bincount(cells), np.bincount(cells, weights=values)
-                kinds = int(np.count_nonzero(rows))
-                if ((true == 0) | (true == rows)).all() and (best is None or kinds < best[0]):
-                    best = (kinds, chosen)
+                rows, true = np.bincount(cells), np.bincount(cells[values], minlength=base**count)[: cells.max() + 1]
+                if not (true * (rows - true)).any():
+                    kinds = int(np.count_nonzero(rows))
+                    best = (kinds, chosen) if best is None or kinds < best[0] else best
             if best is not None:
                 others = np.zeros_like(codes)
                 others[:, list(best[1])] = codes[:, list(best[1])]
@@ -167,7 +167,8 @@ class _Forest:
 
     def __init__(self, codes: Codes) -> None:
         self._codes = codes
-        self._grown: list[tuple[str, int, Tree, NDArray[np.int64]]] = []  # operator, side, and what it gives for all codes
+        self._grown: list[tuple[str, int, Tree]] = []  # operator and side that it was grown for
+        self._given: NDArray[np.int64] = np.empty((0, len(codes)), dtype=np.int64)  # what each gives for all codes
 
     def tree(self, name: str, side: int, rows: NDArray[np.int64], values: Sequence[int]) -> Tree:
         """Return a tree that gives the values in these rows, if possible one that was grown on more rows.
@@ -177,12 +178,13 @@ class _Forest:
         """
         array = np.array(values, dtype=np.int64)
         if np.ptp(array) or len(rows) < FEW_ROWS:
-            fits = [known for known in self._grown if np.array_equal(known[3][rows], array)]
+            fits = [self._grown[place] for place in np.flatnonzero((self._given[:, rows] == array).all(axis=1))]
             if fits:
                 return max(fits, key=lambda known: (_common(known[0], name), known[1] == side))[2]
         found = Tree.grow(self._codes[rows], array)
         if found.choice >= 0:
-            self._grown.append((name, side, found, found.at(self._codes)))
+            self._grown.append((name, side, found))
+            self._given = np.vstack([self._given, found.at(self._codes)])
         return found
 
 
