@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nas.core import Objective, Searcher, SearchSpace, UserError, nearest
+from nas.core import Objective, SearchSpace, UserError, nearest
 from nas.search.history import Exact, HistorySearcher
+from nas.search.linas import LINASSearcher
 from nas.search.nsga2 import NSGA2Searcher
 from nas.search.predictor import PredictorSearcher
 from nas.search.random import RandomSearcher
@@ -16,17 +17,18 @@ SEARCHERS: dict[str, type[HistorySearcher]] = {
     "predictor": PredictorSearcher,
     "tpe": TPESearcher,
     "nsga2": NSGA2Searcher,
+    "linas": LINASSearcher,
     "random": RandomSearcher,
 }
 
 
 def make_searcher(
     name: str, space: SearchSpace, objectives: Sequence[Objective], seed: int, exact: Exact | None = None
-) -> Searcher:
+) -> HistorySearcher:
     """Return a searcher.
 
     Args:
-        name: ``predictor``, ``tpe``, ``nsga2`` or ``random``.
+        name: ``predictor``, ``tpe``, ``nsga2``, ``linas`` or ``random``.
         space: What can be proposed.
         objectives: What is improved, and the limits.
         seed: Zero or more. One seed and one history give the same proposals.

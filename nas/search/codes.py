@@ -31,6 +31,14 @@ class Coder:
                 parent, wakes = choice.active_if
                 self._parents.append((index[parent], np.array([option in wakes for option in space[parent].options])))
         self._offsets = np.concatenate([[0], np.cumsum(self.sizes)[:-1]])
+        kinds: dict[tuple[object, int], int] = {}
+        for choice in space.choices:
+            for j in range(len(choice.options)):
+                kinds.setdefault((choice.options, j), len(kinds))
+        self._alike = np.zeros((int(self.sizes.sum()), len(kinds)))
+        for offset, choice in zip(self._offsets, space.choices, strict=True):
+            for j in range(len(choice.options)):
+                self._alike[offset + j, kinds[choice.options, j]] = 1.0
         self._option_index = [{option: j for j, option in enumerate(choice.options)} for choice in space.choices]
 
     def encode(self, archs: Sequence[ArchConfig]) -> Codes:
@@ -64,6 +72,15 @@ class Coder:
         at, column = np.nonzero(codes >= 0)
         rows[at, self._offsets[column] + codes[at, column]] = 1.0
         return rows
+
+    def features(self, codes: Codes) -> FloatArray:
+        """Return what a surrogate sees: the one-hots, and how often each option is picked among choices that share options.
+
+        Returns:
+            Shape (n, width + number of distinct options).
+        """
+        rows = self.one_hot(codes)
+        return np.hstack([rows, rows @ self._alike])
 
     def sample(self, levels: FloatArray, rng: np.random.Generator) -> Codes:
         """Return codes of every choice around a size level in [0, 1] each: binomial picks, 0 the smallest, 1 the largest."""

@@ -8,7 +8,7 @@ from itertools import islice
 
 import numpy as np
 
-from nas.core import ArchConfig, Evaluation, FloatArray, Objective, ObjectiveError, SearchSpace
+from nas.core import ArchConfig, Evaluation, FloatArray, Objective, ObjectiveError, PredictorReport, SearchSpace
 
 Exact = Mapping[str, Callable[[Sequence[ArchConfig]], FloatArray]]
 
@@ -49,6 +49,10 @@ class HistorySearcher(ABC):
     @abstractmethod
     def propose(self, count: int, rng: np.random.Generator) -> Iterable[ArchConfig]:
         """Yield architectures, the best first; some may have been seen. About `count` of them are taken."""
+
+    def reports(self) -> list[PredictorReport]:
+        """Return how well what was proposed had been predicted, one report for each metric that is predicted."""
+        return []
 
     def is_seen(self, arch: ArchConfig) -> bool:
         """Return whether the architecture was proposed or told before."""

@@ -1,40 +1,45 @@
 """Measure a batch, fit, propose the next: Gaussian processes for what must be measured, exact counts for the rest.
 
-Each objective without an exact function gets a Gaussian process on masked one-hots. Evolution over thousands of candidates
-minimises optimistic estimates (mean - k std) under many preferences at once, and the batch is picked by greedy hypervolume
-improvement, so that it spreads over the front. The loop is that of LINAS (Cummings et al., 2022) with another predictor,
-another acquisition and another choice of the batch.
+The loop is that of LINAS (Cummings et al., 2022) with other predictors and another choice of the batch. What can be counted is
+counted for every finalist; among the many candidates before them a surrogate stands in for it too. How the batch is chosen
+follows the noise: where the surrogates explain what was measured, by expected improvement of the hypervolume; where they do
+not, by Thompson sampling under random preferences (Paria et al., 2020), which spreads over many candidates near the front; and
+where they explain next to nothing, half of the batch are neighbours of the measured front.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from nas.core import ArchConfig, FloatArray, Objective, Predictor, SearchSpace, pareto_mask
+from nas.core import ArchConfig, Evaluation, FloatArray, Objective, PredictorReport, SearchSpace, pareto_mask
+from nas.search.candidates import ENUMERATED, evolve, violation
 from nas.search.codes import Coder, Codes
+from nas.search.finalists import Finalists
 from nas.search.history import Exact, HistorySearcher
-from nas.search.improvement import chebyshev_survivors, greedy_hypervolume
+from nas.search.improvement import chebyshev_survivors
 from nas.search.start import stratified_start
+from nas.search.surrogate import Surrogate
+from nas.search.watch import Watch
 
 START = 20  # evaluations before the first fit
-OPTIMISM = 0.5  # standard deviations below the mean
-GENERATIONS = 10
-CHILDREN = 300  # of one generation
-SURVIVORS = 150
-
-Estimate = Callable[[Codes], FloatArray]  # codes (n, choices) to optimistic values (n, m), minimised
+ROWS = 400  # measured architectures, at most, that surrogates are fitted to
+FINALISTS = 600  # candidates whose exact metrics are counted and whose joint posterior is computed
+THOMPSON_ABOVE = 0.05  # unexplained share of the variance from which all of a batch is chosen by Thompson sampling
+POOR_ABOVE = 0.8  # and from which neighbours of the front join the batch, up to half of it at 1
 
 
 class PredictorSearcher(HistorySearcher):
-    """Proposes what fitted predictors expect to improve the front most."""
+    """Proposes what fitted predictors expect to improve the front."""
 
     def __init__(self, space: SearchSpace, objectives: Sequence[Objective], seed: int, exact: Exact) -> None:
         super().__init__(space, objectives, seed, exact)
         self._coder = Coder(space)
         self._signs = np.array([objective.sign for objective in self.objectives])
         self._limits = np.array([np.inf if o.limit is None else o.sign * o.limit for o in self.objectives])
+        self._whole: Codes | None = None
+        self._watch = Watch([o.metric for o in self.objectives if o.metric not in self.exact])
 
     def propose(self, count: int, rng: np.random.Generator) -> Iterator[ArchConfig]:
         """Yield a start that covers all sizes, then what improves the front, then random architectures of all sizes."""
@@ -46,77 +51,62 @@ class PredictorSearcher(HistorySearcher):
         while True:
             yield from self._coder.decode(self._coder.canonical(self._coder.sample(rng.random(1), rng)))
 
+    def tell(self, done: Sequence[Evaluation]) -> None:
+        """Learn from evaluations, and compare them with what was predicted of them when they were proposed."""
+        super().tell(done)
+        self._watch.tell(done)
+
+    def reports(self) -> list[PredictorReport]:
+        """Return, for each predicted metric, how well the latest proposals were predicted before they were measured."""
+        return self._watch.reports()
+
     def _improvements(self, count: int, rng: np.random.Generator) -> Iterator[ArchConfig]:
         measured = np.array(self.values) * self._signs
-        codes, values = self._evolve(self._fit(measured), measured, rng)
-        violation = self._violation(values, measured)
-        feasible = measured[(measured <= self._limits).all(axis=1)]
-        front = feasible[pareto_mask(feasible)]
-        scope = front if len(front) else measured
-        margin = 0.1 * np.where(np.ptp(scope, axis=0) > 0, np.ptp(scope, axis=0), 1.0)
-        reference = np.minimum(scope.max(axis=0) + margin, self._limits)
-        chosen = greedy_hypervolume(values, front, reference, count, rng)
-        rest = chebyshev_survivors(values, violation, 4 * count, rng)
-        order = [*chosen, *(index for index in rest.tolist() if index not in set(chosen))]
-        yield from self._coder.decode(codes[order])
-
-    def _fit(self, measured: FloatArray) -> Estimate:
-        from predictors import make_predictor  # loads SciPy, which the other searchers do without
-
-        features = self._coder.one_hot(self._coder.encode(self.archs))
-        models: list[Predictor | None] = []
-        for column, objective in enumerate(self.objectives):
-            if objective.metric in self.exact:
-                models.append(None)
-            else:
-                model = make_predictor("gaussian_process")
-                model.fit(features, measured[:, column])
-                models.append(model)
+        rows = self._useful(measured, rng)
+        seen = self._coder.encode([self.archs[i] for i in rows])
+        features = self._coder.features(seen)
+        models = [Surrogate(features, column) for column in measured[rows].T]
 
         def estimate(codes: Codes) -> FloatArray:
-            values = np.empty((len(codes), len(models)))
-            archs = self._coder.decode(codes) if self.exact else []
-            rows = self._coder.one_hot(codes)
-            for column, (objective, model) in enumerate(zip(self.objectives, models, strict=True)):
-                if model is None:
-                    values[:, column] = objective.sign * self.exact[objective.metric](archs)
-                else:
-                    mean, std = model.predict(rows)
-                    values[:, column] = mean - OPTIMISM * std
-            return values
+            seen_by_models = self._coder.features(codes)
+            return np.stack([model.mean(seen_by_models) for model in models], axis=1)
 
-        return estimate
+        warped = np.stack([model.warp(column) for model, column in zip(models, measured[rows].T, strict=True)], axis=1)
+        limits = np.array([model.warp.limit(limit) for model, limit in zip(models, self._limits, strict=True)])
+        met = {row.tobytes() for row in self._coder.encode([*self.archs, *self.waiting.values()])}
+        if self._size > ENUMERATED:
+            codes, means = evolve(self._coder, seen, warped, met, estimate, limits, rng)
+        else:
+            if self._whole is None:
+                self._whole = self._coder.encode(list(self.space.enumerate()))
+            codes = self._whole[[row.tobytes() not in met for row in self._whole]]
+            means = estimate(codes)
+        codes = codes[chebyshev_survivors(means, violation(means, limits), FINALISTS, rng)[:FINALISTS]]
+        archs = self._coder.decode(codes)
+        counted = {j: o.sign * self.exact[o.metric](archs) for j, o in enumerate(self.objectives) if o.metric in self.exact}
+        countable = np.asarray(np.isfinite(np.stack([*counted.values(), np.zeros(len(archs))])).all(axis=0))
+        archs = [arch for arch, ok in zip(archs, countable, strict=True) if ok]
+        if not archs:
+            return
+        counted = {j: values[countable] for j, values in counted.items()}
+        finalists = Finalists(models, self._coder.features(codes[countable]), counted, self._limits)
+        unexplained = max((m.unexplained for j, m in enumerate(models) if j not in counted), default=0.0)
+        neighbours = round(0.5 * count * min(1.0, max(0.0, unexplained - POOR_ABOVE) / (1.0 - POOR_ABOVE)))
+        thompson = round((count - neighbours) * min(1.0, unexplained / THOMPSON_ABOVE))
+        chosen = finalists.improving(measured, count - neighbours - thompson, rng)
+        chosen = finalists.sampled(chosen, 2 * count, rng)
+        self._watch.propose(archs, self.objectives, finalists, chosen, len(rows))
+        yield from (archs[i] for i in chosen[: count - neighbours])
+        kept = np.flatnonzero((measured <= self._limits).all(axis=1))
+        front = kept[pareto_mask(measured[kept])] if len(kept) else np.arange(len(measured))
+        for parent in rng.choice(front, size=neighbours):
+            yield self.space.mutate(self.archs[parent], rng)
+        yield from (archs[i] for i in chosen[count - neighbours :])
 
-    def _violation(self, values: FloatArray, measured: FloatArray) -> FloatArray:
-        """Return shape (n,): by how much limits are crossed, in units of the measured ranges."""
-        spans = np.where(np.ptp(measured, axis=0) > 0, np.ptp(measured, axis=0), 1.0)
-        crossed: FloatArray = (np.maximum(values - self._limits, 0.0) / spans).sum(axis=1)
-        return crossed
-
-    def _evolve(self, estimate: Estimate, measured: FloatArray, rng: np.random.Generator) -> tuple[Codes, FloatArray]:
-        """Return unseen candidates, codes (n, choices) and estimates (n, m), that do well under some preference."""
-        coder = self._coder
-        parents, parent_values = coder.encode(self.archs), measured
-        met = {row.tobytes() for row in coder.encode([*self.archs, *self.waiting.values()])}
-        found: list[Codes] = []
-        found_values: list[FloatArray] = []
-        children = coder.sample(rng.random(CHILDREN), rng)
-        for _ in range(GENERATIONS):
-            children = np.unique(coder.canonical(children), axis=0)
-            children = children[[row.tobytes() not in met for row in children]]
-            met.update(row.tobytes() for row in children)
-            if len(children):
-                values = estimate(children)
-                found.append(children)
-                found_values.append(values)
-                parents, parent_values = np.concatenate([parents, children]), np.concatenate([parent_values, values])
-            keep = chebyshev_survivors(parent_values, self._violation(parent_values, measured), SURVIVORS, rng)
-            parents, parent_values = parents[keep], parent_values[keep]
-            pairs = coder.fill(parents[rng.integers(len(parents), size=(2 * CHILDREN,))], rng)
-            crossed = coder.cross(pairs[:CHILDREN], pairs[CHILDREN:], rng)
-            children = coder.mutate(crossed, rng.integers(1, 4, size=CHILDREN).astype(float), rng)
-        if not found:
-            return np.empty((0, len(coder.sizes)), dtype=np.int16), np.empty((0, len(self.objectives)))
-        codes, values = np.concatenate(found), np.concatenate(found_values)
-        keep = chebyshev_survivors(values, self._violation(values, measured), 2 * SURVIVORS, rng)
-        return codes[keep], values[keep]
+    def _useful(self, measured: FloatArray, rng: np.random.Generator) -> list[int]:
+        """Return at most ROWS rows in order: those that are good under some preference, then any others."""
+        if len(measured) <= ROWS:
+            return list(range(len(measured)))
+        best = chebyshev_survivors(measured, violation(measured, self._limits), 2 * ROWS, rng).tolist()
+        others = set(range(len(measured))) - set(best)
+        return sorted([*best, *rng.permutation(sorted(others)).tolist()][:ROWS])

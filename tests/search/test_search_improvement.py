@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from nas.core import hypervolume, pareto_mask
-from nas.search.improvement import SAMPLES, chebyshev_survivors, greedy_hypervolume
+from nas.search.improvement import (
+    SAMPLES,
+    chebyshev_survivors,
+    expected_improvement,
+    greedy_hypervolume,
+    open_points,
+)
 
 
 @pytest.mark.parametrize("objectives", [2, 3, 4])
@@ -41,3 +47,28 @@ def test_survivors_are_the_front_and_keep_the_limits_first() -> None:
     assert pareto_mask(values)[kept[:5]].all()
     violation = np.where(np.arange(300) < 100, 0.0, 1.0)
     assert (chebyshev_survivors(values, violation, 40, rng) < 100).all()
+
+
+def test_without_uncertainty_the_expected_improvement_is_the_improvement() -> None:
+    rng = np.random.default_rng(4)
+    candidates, front, reference = rng.random((40, 2)), 0.4 + 0.6 * rng.random((6, 2)), np.full(2, 1.1)
+    points = open_points(front, np.zeros(2), reference, SAMPLES, rng)
+    assert not (front[:, None] <= points[None]).all(axis=2).any()
+    better = (candidates[:, None] <= points[None]).all(axis=2).astype(np.float32)
+    held = front
+    for index in expected_improvement(better, 4):
+        volumes = [hypervolume(np.vstack([held, row]), reference) for row in candidates]
+        assert volumes[index] - hypervolume(held, reference) >= max(volumes) - hypervolume(held, reference) - 0.02
+        held = np.vstack([held, candidates[index]])
+
+
+def test_expected_improvement_of_one_objective_is_the_closed_form() -> None:
+    """E[max(0, best - Y)] = (best - mean) Φ(z) + std φ(z) with z = (best - mean) / std (Jones et al., 1998)."""
+    from scipy.stats import norm
+
+    mean, std, best, low = np.array([0.3, 0.6, 0.7]), np.array([0.05, 0.2, 0.02]), 0.5, -1.0
+    points = open_points(np.array([[best]]), np.array([low]), np.array([2.0]), SAMPLES, np.random.default_rng(0))
+    gains = norm.cdf((points[:, 0] - mean[:, None]) / std[:, None]).mean(axis=1) * (best - low)
+    z = (best - mean) / std
+    assert gains == pytest.approx((best - mean) * norm.cdf(z) + std * norm.pdf(z), abs=0.016)  # four standard errors
+    assert expected_improvement(norm.cdf((points[:, 0] - mean[:, None]) / std[:, None]).astype(np.float32), 1) == [0]
