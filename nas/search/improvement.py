@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,9 +36,9 @@ def chebyshev_survivors(values: FloatArray, violation: FloatArray, keep: int, rn
     return best.T.ravel()[np.sort(first)]
 
 
-def weighted_chebyshev(columns: FloatArray, preference: FloatArray) -> FloatArray:
+def weighted_chebyshev(columns: NDArray[Any], preference: NDArray[Any]) -> NDArray[Any]:
     """Return the augmented weighted Chebyshev scalarisation (Steuer and Choo, 1983), shape (n,), of objectives (m, n)."""
-    scores: FloatArray = columns[0] * preference[0]
+    scores: NDArray[Any] = columns[0] * preference[0]
     for column, weight in zip(columns[1:], preference[1:], strict=True):
         np.maximum(scores, column * weight, out=scores)
     scores += (1e-3 * preference) @ columns

@@ -24,7 +24,7 @@ from nas.search.surrogate import Surrogate
 from nas.search.watch import Watch
 
 START = 20  # evaluations before the first fit
-ROWS = 400  # measured architectures, at most, that surrogates are fitted to
+ROWS = 300  # measured architectures, at most, that surrogates are fitted to
 FINALISTS = 600  # candidates whose exact metrics are counted and whose joint posterior is computed
 THOMPSON_ABOVE = 0.05  # unexplained share of the variance from which all of a batch is chosen by Thompson sampling
 POOR_ABOVE = 0.8  # and from which neighbours of the front join the batch, up to half of it at 1
