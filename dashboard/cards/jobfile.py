@@ -12,7 +12,9 @@ from nas.core import JobSpec
 
 def info(spec: JobSpec) -> dict[str, Any]:
     """Return the job file's mapping: what is unset is left out, a task of weight one is its name."""
-    job = {name: list(value) if isinstance(value, tuple) else value for name, value in _set(asdict(spec)).items()}
+    job: dict[str, Any] = {
+        name: list(value) if isinstance(value, tuple) else value for name, value in _set(asdict(spec)).items()
+    }
     job["tasks"] = [task.name if task.weight == 1.0 else asdict(task) for task in spec.tasks]
     job["objectives"] = [_set(asdict(each)) for each in spec.objectives]
     if spec.training.reuse is not None:  # the recipe is that of the job whose supernet it is

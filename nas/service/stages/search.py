@@ -97,9 +97,8 @@ def search(context: JobContext) -> None:
                 store.progress(job, Stage.SEARCH, count, budget, "candidates", row.failure or _note(row))
             store.add(job, seen)  # only now: what a driver that died had screened may be proposed again
             searcher.tell([*batch, *unpromising(seen, [row.arch for row in batch])])
-            if isinstance(searcher, HistorySearcher) and hasattr(searcher, "reports"):
-                for report in searcher.reports():
-                    store.save_predictor(job, report, {})
+            for report in searcher.reports() if isinstance(searcher, HistorySearcher) else ():
+                store.save_predictor(job, report, {})
     finally:
         pool.close()
     _finish(context)
