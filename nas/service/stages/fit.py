@@ -42,7 +42,7 @@ def fit(context: JobContext) -> None:
 
 
 def best_latency(definition: SpaceDefinition, rows: Sequence[Profile], target: str, seed: int) -> Fitted:
-    """Return the predictor with the smaller held-out error, of those that the profiles allow, with its report and state.
+    """Return the predictor with the smaller median held-out error, of those that the profiles allow, with its report and state.
 
     The operators' times, where every profile has them, else a Gaussian process on the choices.
     """
@@ -50,7 +50,7 @@ def best_latency(definition: SpaceDefinition, rows: Sequence[Profile], target: s
     if all(row.operators for row in rows):
         with suppress(DataError):  # too few graphs to tell what an operator depends on
             candidates.append(by_operators(definition, rows, target, seed))
-    return min(candidates, key=lambda fitted: fitted[0].quality["mape"])
+    return min(candidates, key=lambda fitted: _median_error(fitted[0]))
 
 
 def gaussian_process(definition: SpaceDefinition, rows: Sequence[Profile], target: str, seed: int) -> Fitted:
@@ -93,6 +93,11 @@ def latency_function(definition: SpaceDefinition, kind: str, state: Mapping[str,
         return lambda archs: operators.predict(archs)[0]
     predictor: Predictor = from_state(kind, state)
     return lambda archs: predictor.predict(latency_features(definition, archs))[0]
+
+
+def _median_error(report: PredictorReport) -> float:
+    """Return the median relative error, which a measurement that was disturbed does not decide."""
+    return float(np.median(np.abs(np.array(report.predicted) / np.array(report.truth) - 1)))
 
 
 def _measured(rows: Sequence[Profile]) -> FloatArray:
