@@ -13,7 +13,8 @@ of input and other tasks.
 Rows: ``gaussian process``, on the one-hots of the choices and the multiply-accumulates; ``operators of the graph``, the times
 of the operators that ONNX Runtime was seen to run for that very network; ``operators by rule``, the same with the operators
 that the rules learned from the training subnets expect, which takes microseconds; ``search``, which of the first and the third
-a job would use, by their median error in cross-validation. A repeated measurement of twenty subnets says what no predictor can beat.
+a job would use, by their median error in cross-validation. A repeated measurement of twenty subnets says what no predictor
+can beat.
 """
 
 from __future__ import annotations
