@@ -91,7 +91,7 @@ class SearchSpec:
     """How the trained supernet is searched.
 
     Attributes:
-        sampler: ``predictor``, ``tpe``, ``nsga2`` or ``random``.
+        sampler: ``predictor``, ``linas``, ``tpe``, ``nsga2`` or ``random``.
         evaluations: Candidates whose accuracy is measured on the validation split.
         batch_size: Candidates asked for at a time.
         workers: Evaluation processes.
@@ -102,7 +102,7 @@ class SearchSpec:
             on first; the promising half is then scored on all of them. None scores every candidate on all.
     """
 
-    sampler: Literal["predictor", "tpe", "nsga2", "random"] = "predictor"
+    sampler: Literal["predictor", "linas", "tpe", "nsga2", "random"] = "predictor"
     evaluations: int = 100
     batch_size: int = 8
     workers: int = 1
