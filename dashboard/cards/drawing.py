@@ -20,10 +20,13 @@ from nas.core import ArchConfig
 _NAME = re.compile(r"^(encoder|decoder)\.([^.]+)\.(width|depth)$")
 _BLOCK, _GAP, _STAGE_GAP, _DECODER = 0.5, 0.1, 0.55, 1.7  # widths on the drawing
 _TALL = 2.0  # height of a full-width stage
+_BLOCKS = {"encoder": "stages", "decoder": "decoders"}  # what the network calls the parts, and ``precision.BLOCK`` with it
+_COLUMNS = ["part", "name", "width", "depth", "max_width", "max_depth", "precision"]
 
 
 def info(arch: ArchConfig, others: Sequence[ArchConfig] = ()) -> pd.DataFrame:
-    """Return one row per part: ``part`` (input, encoder, decoder), ``name``, ``width``, ``depth`` and their largest options.
+    """Return one row per part: ``part`` (input, encoder, decoder), ``name``, ``width``, ``depth``, their largest options and
+    ``precision``, which is empty where none is picked.
 
     Args:
         arch: What to draw.
@@ -39,7 +42,7 @@ def info(arch: ArchConfig, others: Sequence[ArchConfig] = ()) -> pd.DataFrame:
         if match and isinstance(option, int | float):
             parts.setdefault((match[1], match[2]), {})[match[3]] = float(option)
     if not any(part == "encoder" for part, _ in parts):
-        return pd.DataFrame(columns=["part", "name", "width", "depth", "max_width", "max_depth"])
+        return pd.DataFrame(columns=_COLUMNS)
     largest: dict[str, float] = {}
     for each in (arch, *others):
         for name, option in each.items():
@@ -47,15 +50,14 @@ def info(arch: ArchConfig, others: Sequence[ArchConfig] = ()) -> pd.DataFrame:
                 largest[name] = max(largest.get(name, 0.0), float(option))
     rows: list[dict[str, object]] = []
     if "resolution" in arch:
-        rows.append(
-            {"part": "input", "name": str(arch["resolution"]), "width": 1.0, "depth": 1, "max_width": 1.0, "max_depth": 1}
-        )
+        rows.append(dict(zip(_COLUMNS, ("input", str(arch["resolution"]), 1.0, 1, 1.0, 1, ""), strict=True)))
     for part, name in sorted(parts, key=lambda each: (each[0] != "encoder", _natural(each[1]))):
         picks = parts[part, name]
         width, depth = picks.get("width", 1.0), int(picks.get("depth", 1))
         full = max(1.0, largest.get(f"{part}.{name}.width", 1.0))
         deepest = int(largest.get(f"{part}.{name}.depth", 1))
-        rows.append({"part": part, "name": name, "width": width, "depth": depth, "max_width": full, "max_depth": deepest})
+        precision = str(arch.get(f"precision.{_BLOCKS[part]}.{name}", ""))
+        rows.append(dict(zip(_COLUMNS, (part, name, width, depth, full, deepest, precision), strict=True)))
     return pd.DataFrame(rows)
 
 
@@ -82,7 +84,9 @@ def draw(frame: pd.DataFrame) -> go.Figure:
         x -= _GAP
         middle = (start + x) / 2
         blocks = f"{stage['depth']} block{'s' if stage['depth'] != 1 else ''}"
-        _text(figure, middle, -_TALL / 2 - 0.34, f"<b>{_ratio(stage)}</b><br>stage {stage['name']} · {blocks}")
+        _text(
+            figure, middle, -_TALL / 2 - 0.34, f"<b>{_ratio(stage)}</b>{_precision(stage)}<br>stage {stage['name']} · {blocks}"
+        )
         hovers.append((middle, 0.0, f"encoder stage {stage['name']}<br>width <b>{_ratio(stage)}</b><br>{blocks}"))
     count = len(decoders)
     pitch = 1.15 if count > 2 else 1.5
@@ -91,7 +95,7 @@ def draw(frame: pd.DataFrame) -> go.Figure:
         _link(figure, x, 0.0, x + 1.1, y)
         left = x + 1.1
         _box(figure, left, y, _DECODER, 0.8, palette.series(i + 1), decoder["width"] / decoder["max_width"])
-        _text(figure, left + _DECODER + 0.15, y, f"<b>{_ratio(decoder)}</b><br>{decoder['name']}", "left")
+        _text(figure, left + _DECODER + 0.15, y, f"<b>{_ratio(decoder)}</b>{_precision(decoder)}<br>{decoder['name']}", "left")
         hovers.append((left + _DECODER / 2, y, f"decoder of {decoder['name']}<br>width <b>{_ratio(decoder)}</b>"))
     figure.add_trace(
         go.Scatter(
@@ -121,6 +125,10 @@ def _resolution(name: str) -> str:
     except ValueError:
         return name
     return f"{value:.0%}" if value <= 1 else f"{value:g} px"
+
+
+def _precision(row: pd.Series[Any]) -> str:
+    return f" · {row['precision']}" if row["precision"] else ""
 
 
 def _ratio(row: pd.Series[Any]) -> str:

@@ -211,6 +211,19 @@ def test_drawing_is_to_scale() -> None:
     assert "stage 10 · 1 block" in texts
 
 
+def test_drawing_names_the_precision_of_each_part() -> None:
+    policy = {
+        "precision.stages.0": "int8",
+        "precision.stages.1": "fp32",
+        "precision.decoders.seg": "int8",
+        "precision.stem": "fp32",
+    }
+    arch = ArchConfig({"encoder.0.width": 0.5, "encoder.1.width": 1.0, "decoder.seg.width": 1.0} | policy)
+    texts = [note.text for note in drawing.draw(drawing.info(arch)).layout.annotations]
+    assert [text for text in texts if "int8" in text] == ["<b>×0.5</b> · int8<br>stage 0 · 1 block", "<b>×1</b> · int8<br>seg"]
+    assert sum("fp32" in text for text in texts) == 1
+
+
 def test_drawing_of_absolute_widths_is_relative_to_the_largest() -> None:
     small, large = ArchConfig({"encoder.a.width": 32}), ArchConfig({"encoder.a.width": 64})
     assert drawing.info(small, [large]).iloc[0]["max_width"] == 64
