@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nas.core import ArchConfig, Evaluation, NasError, PredictorReport, Source, Stage, UserError
+from nas.core import ArchConfig, Evaluation, JobSpec, NasError, PredictorReport, Source, Stage, UserError
 from nas.search import make_searcher
 from nas.search.history import HistorySearcher
 from nas.service.context import JobContext
@@ -19,6 +19,7 @@ from nas.service.precisions import as_searched, searched, seeds
 from nas.service.reuse import REUSED, former_evaluations, without_predictions
 from nas.service.screening import PART, SCREEN, WIDTH, summary, unpromising
 from nas.service.selection import best_candidates
+from nas.service.stages.candidate_latency import CandidateTimer
 from nas.service.stages.fit import Vectorised, latency_functions
 from nas.service.workers import EvalWorker
 from nas.tasks import KINDS
@@ -30,31 +31,35 @@ SEARCH = "search"
 
 @dataclass(frozen=True)
 class Scribe:
-    """Makes evaluations of what workers answer: accuracy measured, latency predicted.
+    """Makes evaluations of what workers answer: accuracy measured, latency predicted where it was not measured.
 
     Attributes:
         exact: Metric to what predicts or counts it.
         error: Metric to the relative error of its predictor, root mean square over held-out subnets.
         checkpoint: SHA-256 of the weights, first 16 digits.
+        fingerprints: Of the devices of measured latencies; None where they are predicted.
     """
 
     context: JobContext
     exact: Mapping[str, Vectorised]
     error: Mapping[str, float]
     checkpoint: str | None
+    fingerprints: str | None = None
 
     def write(self, arch: ArchConfig, result: Any, stage: str = SEARCH, split: str = "val") -> Evaluation:
         """Return what is known of a candidate; one whose objectives are not all finite numbers is a failed one."""
         if isinstance(result, Exception):
             return self._failed(arch, reason(result), stage, split)
-        latency = {name: float(f([arch])[0]) for name, f in self.exact.items() if name.startswith("latency_ms@")}
+        missing = {name: f for name, f in self.exact.items() if name.startswith("latency_ms@") and name not in result}
+        latency = {name: float(f([arch])[0]) for name, f in missing.items()}
         metrics = with_delta_m(self.context, dict(result), "val") | latency
         bad = [o.metric for o in self.context.spec.objectives if not math.isfinite(metrics.get(o.metric, math.nan))]
         if bad:
             return self._failed(arch, not_finite(bad, metrics), stage, split)
         source = Source.PREDICTED if latency else Source.MEASURED
         std = {name: value * self.error[name] for name, value in latency.items() if name in self.error}
-        return Evaluation(arch, metrics, source, stage, split, None, self.checkpoint, self.context.spec.seed, std)
+        device = None if latency else self.fingerprints
+        return Evaluation(arch, metrics, source, stage, split, device, self.checkpoint, self.context.spec.seed, std)
 
     def _failed(self, arch: ArchConfig, why: str, stage: str, split: str) -> Evaluation:
         seed = self.context.spec.seed
@@ -64,12 +69,15 @@ class Scribe:
 def search(context: JobContext) -> None:
     """Evaluate candidates up to the job's budget, counting those of a former run. Every result is committed as it comes."""
     store, job, spec = context.store, context.job, context.spec
-    exact: dict[str, Vectorised] = {"macs": context.definition.macs, **latency_functions(context)}
+    told, screened = store.evaluations(job, SEARCH), store.evaluations(job, SCREEN)
+    timer = CandidateTimer(context, told) if spec.quantization.search else None
+    latencies = timer.latencies if timer else latency_functions(context)
+    exact: dict[str, Vectorised] = {"macs": context.definition.macs, **latencies}
     error = {report.target: held_out_error(report) for report, _ in store.predictors(job) if report.truth}
-    scribe = Scribe(context, exact, error, store.stages(job)[Stage.TRAIN].result.get("checkpoint"))
+    checkpoint = store.stages(job)[Stage.TRAIN].result.get("checkpoint")
+    scribe = Scribe(context, exact, error, checkpoint, timer.fingerprints if timer else None)
     searcher = make_searcher(spec.search.sampler, searched(context).space, spec.objectives, spec.seed, exact)
     reused = _take_over(scribe)
-    told, screened = store.evaluations(job, SEARCH), store.evaluations(job, SCREEN)
     searcher.tell([*reused, *told, *unpromising(screened, [row.arch for row in told])])
     known = {row.arch.key for row in [*reused, *told]}
     first = [arch for arch in seeds(context) if arch.key not in known]
@@ -87,10 +95,10 @@ def search(context: JobContext) -> None:
             if spec.search.screening and len(archs) > wanted:
                 seen, results = _screened(scribe, pool, archs, wanted)
             else:
-                seen, results = [], pool.run("evaluate", archs, "val")
+                seen, results = [], pool.run(_method(spec), archs, "val")
             batch = []
             for arch, result in results:
-                row = scribe.write(arch, result)
+                row = scribe.write(arch, timer.timed(arch, result) if timer else result)
                 store.add(job, [row])
                 batch.append(row)
                 count += 1
@@ -101,6 +109,8 @@ def search(context: JobContext) -> None:
                 store.save_predictor(job, report, {})
     finally:
         pool.close()
+        if timer:
+            timer.close()
     _finish(context)
 
 
@@ -172,11 +182,16 @@ def _screened(
     failed = [row for row in seen if row.failure][: wanted - len(promoted)]
 
     def results() -> Iterator[tuple[ArchConfig, Any]]:
-        yield from pool.run("evaluate", promoted, "val")
+        yield from pool.run(_method(spec), promoted, "val")
         for row in failed:
             yield row.arch, NasError(row.failure)
 
     return seen, results()
+
+
+def _method(spec: JobSpec) -> str:
+    """Return what an evaluation worker is asked for: the file too, where it is to be timed."""
+    return "evaluate_file" if spec.quantization.search else "evaluate"
 
 
 def _finish(context: JobContext) -> None:
