@@ -263,7 +263,7 @@ def test_the_starter_runs_as_it_is_and_its_comments_are_the_defaults() -> None:
     assert read_job("\n".join(lines)) == replace(job, name="x", space=defaults)
 
 
-@pytest.mark.parametrize("name", ["scenes", "digits"])
+@pytest.mark.parametrize("name", ["scenes", "digits", "digits_int8"])
 def test_the_examples_are_valid(name: str) -> None:
     assert load_job(EXAMPLES / f"{name}.yaml").name == name
 
