@@ -23,6 +23,7 @@ KIND = "operators"  # name of this predictor in reports
 LEAST_STD = 0.005  # relative; no latency is measured better
 
 Graph = Sequence[OperatorTime]
+Listed = Sequence[tuple[ArchConfig, Sequence[Operator]]]  # architectures with their operators, none of them timed
 
 
 class OperatorLatency:
@@ -41,13 +42,14 @@ class OperatorLatency:
         self._tables = CostTables({})
         self._ratio = LogGaussianProcess()  # of the whole to the sum
 
-    def fit(self, archs: Sequence[ArchConfig], graphs: Sequence[Graph], ms: FloatArray) -> None:
+    def fit(self, archs: Sequence[ArchConfig], graphs: Sequence[Graph], ms: FloatArray, listed: Listed = ()) -> None:
         """Fit to measured architectures.
 
         Args:
             archs: What was measured, n >= 2.
             graphs: Of each, its operators with their times.
             ms: Of each, the latency of the whole network, shape (n,).
+            listed: More architectures whose operators are known but not timed: they tell which operators there are.
 
         Raises:
             DataError: The lengths differ, there are fewer than two, or a latency is not positive.
@@ -59,7 +61,8 @@ class OperatorLatency:
                 f"and {int((np.nan_to_num(ms) > 0).sum())} positive latencies; measure more subnets"
             )
         self.times.fit(row for graph in graphs for row in graph)
-        rules = OperatorRules(self.space, archs, [[row.operator for row in graph] for graph in graphs])
+        seen = [*zip(archs, ([row.operator for row in graph] for graph in graphs), strict=True), *listed]
+        rules = OperatorRules(self.space, [arch for arch, _ in seen], [graph for _, graph in seen])
         self._tables = rules.tables(self.times.predict)
         sums = self._tables.total(option_codes(self.space, archs))
         self._ratio.fit(np.log(sums)[:, None], ms / sums)
@@ -103,8 +106,18 @@ def held_out_operators(
     ms: FloatArray,
     rng: np.random.Generator,
     folds: int = 5,
+    listed: Listed = (),
 ) -> tuple[dict[str, float], FloatArray, FloatArray]:
     """Cross-validate as `predictors.quality.held_out` does: rules, times and scale are learned without the subnets predicted.
+
+    Args:
+        space: Of the architectures.
+        archs: What was measured, n >= 3.
+        graphs: Of each, its operators with their times.
+        ms: Of each, the latency, shape (n,).
+        rng: Deals the rows to the folds.
+        folds: How many.
+        listed: As in `OperatorLatency.fit`, in every fold; what is measured among them is left out.
 
     Returns:
         The quality, the truth, shape (n,), and the predictions, shape (n,), in the order of the rows.
@@ -115,11 +128,13 @@ def held_out_operators(
     count = len(archs)
     if count < 3:
         raise DataError(f"cross-validation needs at least 3 rows; there are {count}; measure more subnets")
+    known = {arch.key for arch in archs}
+    listed = [(arch, graph) for arch, graph in listed if arch.key not in known]
     fold = rng.permutation(np.arange(count) % min(folds, count))
     mean, std = np.empty(count), np.empty(count)
     for index in range(min(folds, count)):
         out, kept = np.flatnonzero(fold == index).tolist(), np.flatnonzero(fold != index).tolist()
         predictor = OperatorLatency(space)
-        predictor.fit([archs[i] for i in kept], [graphs[i] for i in kept], ms[kept])
+        predictor.fit([archs[i] for i in kept], [graphs[i] for i in kept], ms[kept], listed)
         mean[out], std[out] = predictor.predict([archs[i] for i in out])
     return quality(ms, mean, std), np.asarray(ms, dtype=np.float64), mean

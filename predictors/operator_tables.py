@@ -22,6 +22,7 @@ from nas.core import ArchConfig, BoolArray, DataError, FloatArray, SearchSpace
 from nas.core.operator import Operator
 
 MOST_CELLS = 50_000  # of one table
+MOST_CHOICES = 4  # of an operator that would need a larger table
 FEW_ROWS = 12  # two options are both drawn in as many rows but for one time in two thousand
 SELDOM = 1 / 15  # of the graphs
 Codes = NDArray[np.int64]  # (architectures, choices): position of the option picked; the number of options where inactive
@@ -88,7 +89,7 @@ class Tree:
         return cls.grow(codes, values.astype(np.int64))
 
     def choices(self) -> Iterator[int]:
-        """Yield every choice that is asked for."""
+        """Yield every choice that is asked for, as often as it is."""
         if self.choice >= 0:
             yield self.choice
             for branch in self.branches.values():
@@ -107,16 +108,30 @@ class Tree:
         return values
 
 
-def _worth(codes: NDArray[np.int64], kinds: NDArray[np.int64]) -> float:
-    """Return the bits per row that a choice tells of a value's kind, less what its branches cost (Schwarz, 1978)."""
+def _leading(codes: Codes, kinds: NDArray[np.int64]) -> list[int]:
+    """Return the choices, one after the other, that tell most of a value's kind, shape (n,): few, where no few tell all."""
+    chosen: list[int] = []
+    cells = np.zeros(len(codes), dtype=np.int64)
+    while len(chosen) < min(MOST_CHOICES, codes.shape[1]):
+        joint = [np.unique(cells * (codes.max() + 1) + column, return_inverse=True)[1] for column in codes.T]
+        best = max(range(len(joint)), key=lambda column: _told(joint[column], kinds))
+        chosen.append(best)
+        cells = joint[best]
+    return chosen
+
+
+def _told(codes: NDArray[np.int64], kinds: NDArray[np.int64]) -> float:
+    """Return the bits per row that a code tells of a value's kind."""
     joint = np.zeros((codes.max() + 1, kinds.max() + 1))
     np.add.at(joint, (codes, kinds), 1.0)
     joint = joint[joint.any(axis=1)]
-    total = len(codes)
-    within = float((joint.sum(axis=1) / total) @ _bits(joint))
-    told = float(_bits(joint.sum(axis=0, keepdims=True))[0]) - within
-    branches, values = len(joint), int(joint.shape[1])
-    return told - (branches - 1) * (values - 1) * math.log2(total) / (2 * total)
+    return float(_bits(joint.sum(axis=0, keepdims=True))[0] - (joint.sum(axis=1) / len(codes)) @ _bits(joint))
+
+
+def _worth(codes: NDArray[np.int64], kinds: NDArray[np.int64]) -> float:
+    """Return the bits per row that a choice tells of a value's kind, less what its branches cost (Schwarz, 1978)."""
+    branches, values, total = len(np.unique(codes)), int(kinds.max()) + 1, len(codes)
+    return _told(codes, kinds) - (branches - 1) * (values - 1) * math.log2(total) / (2 * total)
 
 
 def _bits(counts: FloatArray) -> FloatArray:
@@ -167,18 +182,21 @@ class _Forest:
 
     def __init__(self, codes: Codes) -> None:
         self._codes = codes
-        self._grown: list[tuple[str, int, Tree]] = []  # operator and side that it was grown for
+        self._grown: list[tuple[str, int, Tree]] = []  # operator and side that each was grown for
         self._given: NDArray[np.int64] = np.empty((0, len(codes)), dtype=np.int64)  # what each gives for all codes
 
     def tree(self, name: str, side: int, rows: NDArray[np.int64], values: Sequence[int]) -> Tree:
         """Return a tree that gives the values in these rows, if possible one that was grown on more rows.
 
         In few rows a side may not have varied yet: what varies elsewhere and fits is likelier than a constant, and of what
-        fits the same side of the operator with the most similar name.
+        fits the same side of the operator with the most similar name. A side of one, as of a batch or a kernel, is one because
+        it is never anything else, unless the same side of other operators is.
         """
         array = np.array(values, dtype=np.int64)
-        if np.ptp(array) or len(rows) < FEW_ROWS:
+        varies = bool(np.ptp(array))
+        if varies or len(rows) < FEW_ROWS:
             fits = [self._grown[place] for place in np.flatnonzero((self._given[:, rows] == array).all(axis=1))]
+            fits = [known for known in fits if varies or array[0] != 1 or known[1] == side]
             if fits:
                 return max(fits, key=lambda known: (_common(known[0], name), known[1] == side))[2]
         found = Tree.grow(self._codes[rows], array)
@@ -209,6 +227,7 @@ class OperatorRules:
         if not archs or len(archs) != len(graphs):
             raise DataError(f"rules are learned from graphs, one per architecture: {len(graphs)} for {len(archs)}")
         self.space = space
+        self._sizes = [len(choice.options) + (choice.active_if is not None) for choice in space.choices]
         codes = option_codes(space, archs)
         found: dict[tuple[object, ...], dict[int, Operator]] = {}
         for row, graph in enumerate(graphs):
@@ -226,7 +245,10 @@ class OperatorRules:
                 presence[:] = len(rows) > len(archs) / 2  # what is behind so few could be any choice
             if presence.tobytes() not in seen:
                 seen[presence.tobytes()] = Tree.smallest(codes, presence)
-            self.rules.append(_OperatorRule(have[int(rows[0])], seen[presence.tobytes()], sides))
+            rule = _OperatorRule(have[int(rows[0])], seen[presence.tobytes()], sides)
+            if self._cells(rule) > MOST_CELLS:
+                rule = _coarse(rule.pattern, codes, have)
+            self.rules.append(rule)
 
     def operators(self, arch: ArchConfig) -> list[Operator]:
         """Return the operators of an architecture."""
@@ -235,21 +257,38 @@ class OperatorRules:
 
     def tables(self, cost: Cost) -> CostTables:
         """Return the sum of `cost` over the operators of an architecture as a sum of tables."""
-        sizes = [len(c.options) + (c.active_if is not None) for c in self.space.choices]
+        sizes = self._sizes
         tables: dict[tuple[int, ...], FloatArray] = {}
         for rule in self.rules:
             choices = rule.choices()
             shape = tuple(sizes[choice] for choice in choices)
-            if np.prod(shape, dtype=float) > MOST_CELLS:
-                raise DataError(
-                    f"an operator depends on few choices: {rule.pattern.name} on {len(choices)} of {len(self.space.choices)}; "
-                    "measure more subnets"
-                )
             codes = np.zeros((math.prod(shape), len(sizes)), dtype=np.int64)
             codes[:, list(choices)] = np.indices(shape).reshape(len(choices), math.prod(shape)).T
             values = rule.costs(codes, cost).reshape(shape)
             tables[choices] = tables.get(choices, np.zeros(shape)) + values
         return CostTables(tables)
+
+    def _cells(self, rule: _OperatorRule) -> int:
+        return math.prod(self._sizes[choice] for choice in rule.choices())
+
+
+def _coarse(pattern: Operator, codes: Codes, have: Mapping[int, Operator]) -> _OperatorRule:
+    """Return a rule on few choices, right for most architectures, of an operator that depends on many.
+
+    Args:
+        pattern: The operator in some graph.
+        codes: Of all architectures, shape (n, choices).
+        have: Row to the operator, where it is there.
+    """
+    shapes = np.zeros((len(codes), 1 + len(pattern.input) + len(pattern.other) + len(pattern.output)), dtype=np.int64)
+    for row, op in have.items():
+        shapes[row] = (1, *op.input, *op.other, *op.output)
+    few = np.zeros_like(codes)
+    chosen = _leading(codes, np.unique(shapes, axis=0, return_inverse=True)[1].reshape(-1))
+    few[:, chosen] = codes[:, chosen]
+    rows = sorted(have)
+    sides = tuple(Tree.grow(few[rows], side) for side in shapes[rows, 1:].T)
+    return _OperatorRule(pattern, Tree.grow(few, shapes[:, 0]), sides)
 
 
 class CostTables:

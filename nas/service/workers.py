@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import onnx
 import torch
 
 from hw_profiles.counting import count_cost
 from hw_profiles.devices import fingerprint, load_device
 from hw_profiles.node_times import node_times
+from hw_profiles.operators import operators
 from hw_profiles.timing import LatencyMeter
-from nas.core import ArchConfig, Fingerprint, JobId, JobSpec, Latency
-from nas.core.operator import OperatorTime
+from nas.core import ArchConfig, Fingerprint, JobId, JobSpec, Latency, policy_of
+from nas.core.operator import Operator, OperatorTime
 from nas.data import MultiTaskData, Split, load_data
-from nas.service.candidates import candidate_file, checked_metrics, file_metrics
+from nas.export import quantize, to_onnx
+from nas.service.candidates import calibration_images, candidate_file, checked_metrics, file_metrics
 from nas.service.pictures import sample_sheet
 from nas.service.screening import part_of
 from nas.supernet import Alone, MultiTaskNet, SpaceDefinition, Supernet
@@ -170,6 +173,19 @@ class ProfileWorker:
         assert self._meter is not None, "give the reference first"
         latency = self._meter.measure(model, blocks=4, sessions=3)  # a single session that was disturbed misleads a predictor
         return latency, count_cost(module, self._data.input), node_times(model, self._device, latency.ms)
+
+    def list_operators(self, archs: Sequence[ArchConfig]) -> list[tuple[Operator, ...]]:
+        """Return what ONNX Runtime runs, untimed, for one network in several precisions.
+
+        What takes long is to export a network: that is done once. One image is enough where ranges do not matter.
+        """
+        module = self._definition.build(archs[0]).eval()
+        images = calibration_images(self._data, 1)
+        with tempfile.TemporaryDirectory(prefix="nas-onnx-") as folder:
+            path = to_onnx(module, self._data.input, Path(folder) / "model.onnx", self._data.tasks, fast=True)
+            model = onnx.load(path)
+        files = (quantize(model, policy_of(arch), images).SerializeToString() for arch in archs)
+        return [operators(content, self._device) for content in files]
 
     def measure(self, model: bytes, thorough: bool = True) -> Latency:
         """Return the latency of an ONNX file; thoroughly with several fresh sessions."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Sequence
 
@@ -136,14 +135,22 @@ class TestRules:
         graphs = [[conv("a", 8, 3, int(arch["width"]), False)] for arch in archs]
         assert OperatorRules(space, archs, graphs).operators(space.arch({"width": 32})) == graphs[2]
 
-    def test_an_operator_that_depends_on_everything_is_an_error_with_a_remedy(self) -> None:
+    def test_an_operator_that_depends_on_everything_is_told_by_the_choices_that_tell_most(self) -> None:
         space = SearchSpace("wide", [Choice(f"c{i}", tuple(range(8))) for i in range(6)])
         rng = np.random.default_rng(0)
         archs = [space.sample(rng) for _ in range(300)]
-        graphs = [[conv("a", 8, 3, 1 + math.prod(map(int, arch.values())), False)] for arch in archs]
-        assert MOST_CELLS < 8**6
-        with pytest.raises(DataError, match="measure more subnets"):
-            OperatorRules(space, archs, graphs).tables(true_ms)
+
+        def graph(arch: ArchConfig) -> list[Operator]:
+            parts = [int(arch[f"c{i}"]) for i in range(6)]
+            return [conv("a", 8, 3, 1000 * (1 + parts[2]) + sum(parts), False), conv("b", 8, 3, 1 + parts[0], False)]
+
+        rules = OperatorRules(space, archs, [graph(arch) for arch in archs])
+        sizes = [table.size for table in rules.tables(true_ms).tables.values()]
+        assert max(sizes) <= MOST_CELLS < 8**6
+        for arch in (space.sample(rng) for _ in range(50)):
+            wide, exact = rules.operators(arch)
+            assert abs(wide.other[0] / graph(arch)[0].other[0] - 1) < 0.05
+            assert exact == graph(arch)[1]
 
 
 class TestLatency:
@@ -189,6 +196,25 @@ class TestLatency:
         assert 0.03 < quality["mape"] < 0.06  # of a normal of 5 %, 4 % on average
         assert quality["mape"] == pytest.approx(np.abs(predicted / truth - 1).mean())
         assert 0.7 <= quality["coverage_90"] <= 1.0
+
+    def test_operators_that_were_listed_but_not_timed_tell_what_few_measured_graphs_do_not(self) -> None:
+        few, rest = measured(12, 0), measured(60, 5)
+        listed = [(arch, [row.operator for row in rows]) for arch, rows in zip(*rest[:2], strict=True)]
+        archs, graphs, _ = measured(200, 1)
+        alone, helped = OperatorLatency(SPACE), OperatorLatency(SPACE)
+        alone.fit(*few)
+        helped.fit(*few, listed)
+        by_graph = helped.predict_graphs([[row.operator for row in rows] for rows in graphs])[0]
+        np.testing.assert_allclose(helped.predict(archs)[0], by_graph, rtol=1e-9)
+        assert np.abs(alone.predict(archs)[0] / by_graph - 1).max() > 0.05
+
+    def test_what_is_held_out_is_not_learned_from_its_listing(self) -> None:
+        archs, graphs, ms = measured(12, 0)
+        listed = [(arch, [row.operator for row in rows]) for arch, rows in zip(archs, graphs, strict=True)]
+        alone = held_out_operators(SPACE, archs, graphs, ms, np.random.default_rng(0))[2]
+        np.testing.assert_array_equal(
+            held_out_operators(SPACE, archs, graphs, ms, np.random.default_rng(0), listed=listed)[2], alone
+        )
 
     def test_what_cannot_be_fitted_is_an_error_with_a_remedy(self) -> None:
         archs, graphs, ms = measured(4, 0)

@@ -6,12 +6,15 @@ import json
 from collections import Counter
 
 import numpy as np
+from tiny_job import tiny_spec
 
-from nas.core import ArchConfig, Fingerprint, InputSpec, Latency, Profile, Task
+from nas.core import ArchConfig, Fingerprint, InputSpec, Latency, Profile, QuantizationSpec, Task, without_policy
 from nas.core.operator import Operator, OperatorTime
 from nas.core.precision import policy_of
 from nas.service.stages.fit import best_latency, latency_function
+from nas.service.stages.listing import draw_policies
 from nas.service.stages.profile import stratified_sample
+from nas.service.workers import ProfileWorker, job_data, searched_definition
 from nas.supernet import SpaceDefinition
 from search_spaces import make_space
 from search_spaces.precision import WithPrecision
@@ -72,3 +75,25 @@ def test_a_sample_spans_the_costs_and_balances_the_policies() -> None:
     for block in policy_of(archs[0]):
         counts = Counter(policy_of(arch)[block] for arch in archs[1:-1])
         assert set(counts.values()) == {12}
+
+
+def test_a_listing_holds_networks_under_several_policies() -> None:
+    space = WithPrecision(SPACE).space
+    groups = draw_policies(space, 30, np.random.default_rng(0))
+    assert all(len({without_policy(arch).key for arch in group}) == 1 for group in groups)
+    assert len({without_policy(group[0]).key for group in groups}) > 10
+    for block in policy_of(groups[0][0]):
+        counts = Counter(policy_of(arch)[block] for group in groups for arch in group)
+        assert min(counts.values()) > 30
+
+
+def test_what_is_listed_is_what_runs_when_a_candidate_is_measured() -> None:
+    spec = tiny_spec(quantization=QuantizationSpec(search=True, calibration_images=8))
+    worker = ProfileWorker(spec, "local")
+    space = searched_definition(spec, job_data(spec)).space
+    (group,) = draw_policies(space, 1, np.random.default_rng(1))
+    listed = worker.list_operators(group)
+    assert len({tuple(op.kind for op in graph) for graph in listed}) > 1
+    worker.use_reference(1.0)
+    _, _, timed = worker.profile(group[1])
+    assert sorted(str(row.operator) for row in timed) == sorted(map(str, listed[1]))

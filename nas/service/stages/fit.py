@@ -11,11 +11,12 @@ import numpy as np
 from hw_profiles.devices import load_device
 from nas.core import ArchConfig, DataError, FloatArray, Predictor, PredictorReport, Profile, Stage
 from nas.service.context import JobContext
+from nas.service.stages.listing import list_operators
 from nas.supernet import SpaceDefinition
 from predictors import from_state, make_predictor
 from predictors.features import cost_features
 from predictors.operator_latency import KIND as OPERATORS
-from predictors.operator_latency import OperatorLatency, held_out_operators
+from predictors.operator_latency import Listed, OperatorLatency, held_out_operators
 from predictors.quality import held_out
 
 GAUSSIAN_PROCESS = "log_gaussian_process"
@@ -33,7 +34,8 @@ def fit(context: JobContext) -> None:
         own = [row for row in rows if row.device == device]
         target = f"latency_ms@{device}"
         store.progress(job, Stage.FIT, index, len(context.spec.devices), "predictors", target)
-        report, state = best_latency(context.definition, own, target, context.spec.seed)
+        listed = list_operators(context, name) if all(row.operators for row in own) else []
+        report, state = best_latency(context.definition, own, target, context.spec.seed, listed)
         store.save_predictor(job, report, state)
         qualities[target] = dict(report.quality)
         error, share = report.quality["mape"], report.quality["within_10"]
@@ -41,7 +43,7 @@ def fit(context: JobContext) -> None:
     store.finish(job, Stage.FIT, {"quality": qualities})
 
 
-def best_latency(definition: SpaceDefinition, rows: Sequence[Profile], target: str, seed: int) -> Fitted:
+def best_latency(definition: SpaceDefinition, rows: Sequence[Profile], target: str, seed: int, listed: Listed = ()) -> Fitted:
     """Return the predictor with the smaller median held-out error, of those that the profiles allow, with its report and state.
 
     The operators' times, where every profile has them, else a Gaussian process on the choices.
@@ -49,7 +51,7 @@ def best_latency(definition: SpaceDefinition, rows: Sequence[Profile], target: s
     candidates = [gaussian_process(definition, rows, target, seed)]
     if all(row.operators for row in rows):
         with suppress(DataError):  # too few graphs to tell what an operator depends on
-            candidates.append(by_operators(definition, rows, target, seed))
+            candidates.append(by_operators(definition, rows, target, seed, listed))
     return min(candidates, key=lambda fitted: _median_error(fitted[0]))
 
 
@@ -63,12 +65,12 @@ def gaussian_process(definition: SpaceDefinition, rows: Sequence[Profile], targe
     return _report(target, GAUSSIAN_PROCESS, *held), predictor.state()
 
 
-def by_operators(definition: SpaceDefinition, rows: Sequence[Profile], target: str, seed: int) -> Fitted:
-    """Return a predictor that adds up the times of an architecture's operators."""
+def by_operators(definition: SpaceDefinition, rows: Sequence[Profile], target: str, seed: int, listed: Listed = ()) -> Fitted:
+    """Return a predictor that adds up the times of an architecture's operators; `listed` are those of more architectures."""
     archs, graphs, measured = [row.arch for row in rows], [row.operators for row in rows], _measured(rows)
-    held = held_out_operators(definition.space, archs, graphs, measured, np.random.default_rng([seed, 3]))
+    held = held_out_operators(definition.space, archs, graphs, measured, np.random.default_rng([seed, 3]), listed=listed)
     predictor = OperatorLatency(definition.space)
-    predictor.fit(archs, graphs, measured)
+    predictor.fit(archs, graphs, measured, listed)
     return _report(target, OPERATORS, *held), predictor.state()
 
 
