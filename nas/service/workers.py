@@ -171,7 +171,7 @@ class ProfileWorker:
         module = self._definition.build(arch).eval()
         model = candidate_file(module, arch, "", self._spec, self._data, fast=True)
         assert self._meter is not None, "give the reference first"
-        latency = self._meter.measure(model, blocks=4, sessions=3)  # a single session that was disturbed misleads a predictor
+        latency = self._measured(model, thorough=False)
         return latency, count_cost(module, self._data.input), node_times(model, self._device, latency.ms)
 
     def list_operators(self, archs: Sequence[ArchConfig]) -> list[tuple[Operator, ...]]:
@@ -188,12 +188,14 @@ class ProfileWorker:
         return [operators(content, self._device) for content in files]
 
     def measure(self, model: bytes, thorough: bool = True) -> Latency:
-        """Return the latency of an ONNX file; thoroughly with several fresh sessions."""
+        """Return the latency of an ONNX file; thoroughly for numbers that are shown and compared."""
         return self._measured(model, thorough)
 
     def _measured(self, model: bytes, thorough: bool) -> Latency:
         assert self._meter is not None, "give the reference first"
-        return self._meter.measure_thoroughly(model) if thorough else self._meter.measure(model)
+        if thorough:
+            return self._meter.measure_thoroughly(model)
+        return self._meter.measure(model, blocks=4, sessions=3)  # a single session that was disturbed misleads a predictor
 
 
 def train_twin(config: dict[str, Any], report: Any) -> None:

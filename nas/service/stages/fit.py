@@ -12,6 +12,8 @@ from hw_profiles.devices import load_device
 from nas.core import ArchConfig, DataError, FloatArray, Predictor, PredictorReport, Profile, Stage
 from nas.service.context import JobContext
 from nas.service.stages.listing import list_operators
+from nas.service.transferring import KIND as TRANSFER
+from nas.service.transferring import fit_transfer, predict_transfer
 from nas.supernet import SpaceDefinition
 from predictors import from_state, make_predictor
 from predictors.features import cost_features
@@ -32,10 +34,14 @@ def fit(context: JobContext) -> None:
     for index, name in enumerate(context.spec.devices):
         device = load_device(name).name
         own = [row for row in rows if row.device == device]
+        first = [row for row in rows if row.device == load_device(context.spec.devices[0]).name]
         target = f"latency_ms@{device}"
         store.progress(job, Stage.FIT, index, len(context.spec.devices), "predictors", target)
         listed = list_operators(context, name) if all(row.operators for row in own) else []
         report, state = best_latency(context.definition, own, target, context.spec.seed, listed)
+        moved = fit_transfer(context.definition, first, own, target, context.spec.seed) if index else None
+        if moved and _median_error(moved[0]) < _median_error(report):
+            report, state = moved
         store.save_predictor(job, report, state)
         qualities[target] = dict(report.quality)
         error, share = report.quality["mape"], report.quality["within_10"]
@@ -81,11 +87,15 @@ def latency_features(definition: SpaceDefinition, archs: Sequence[ArchConfig]) -
 
 def latency_functions(context: JobContext) -> dict[str, Vectorised]:
     """Return each device's predicted latency as a vectorised function of architectures."""
-    return {
-        report.target: latency_function(context.definition, report.kind, state)
-        for report, state in context.store.predictors(context.job)
-        if report.target.startswith("latency_ms@")  # the search's own predictors are stored for their error alone
-    }
+    stored = {r.target: (r.kind, state) for r, state in context.store.predictors(context.job) if "@" in r.target}
+    own = {t: latency_function(context.definition, kind, state) for t, (kind, state) in stored.items() if kind != TRANSFER}
+    first = own.get(f"latency_ms@{load_device(context.spec.devices[0]).name}")
+
+    def moved(state: Mapping[str, Any]) -> Vectorised:
+        assert first is not None, "the first device has a predictor of its own"
+        return lambda archs: predict_transfer(context.definition, state, archs, first(archs))
+
+    return own | {target: moved(state) for target, (kind, state) in stored.items() if kind == TRANSFER}
 
 
 def latency_function(definition: SpaceDefinition, kind: str, state: Mapping[str, Any]) -> Vectorised:

@@ -10,6 +10,7 @@ from nas.core.precision import PREFIX
 from nas.service.context import JobContext
 from nas.service.executors import Worker
 from nas.service.pool import Pool, ask
+from nas.service.transferring import MEASUREMENTS, chosen
 from nas.service.workers import ProfileWorker
 from nas.supernet import SpaceDefinition
 
@@ -19,10 +20,11 @@ STRATA_OVERSAMPLING = 50
 def profile(context: JobContext) -> None:
     """Measure every sampled subnet that no former run has measured."""
     store, job, spec = context.store, context.job, context.spec
-    total = spec.search.profile_samples * len(spec.devices)
+    further = min(spec.search.profile_samples, MEASUREMENTS)
+    total = spec.search.profile_samples + further * (len(spec.devices) - 1)
     for name in spec.devices:
         device = load_device(name)
-        archs = stratified_sample(context.definition, spec.search.profile_samples, np.random.default_rng([spec.seed, 2]))
+        archs = _archs(context, name)
         have = {row.arch.key for row in store.profiles(job) if row.device == device.name}
         left = [arch for arch in archs if arch.key not in have]
         if not left:
@@ -42,6 +44,15 @@ def profile(context: JobContext) -> None:
             pool.close()
     rows = store.profiles(job)
     store.finish(job, Stage.PROFILE, {"subnets": len(rows), "noisy": sum(row.latency.noisy for row in rows)})
+
+
+def _archs(context: JobContext, device: str) -> list[ArchConfig]:
+    """Return what to measure: a sample on the first device, and on a further one those of them that tell most."""
+    spec = context.spec
+    if device == spec.devices[0]:
+        return stratified_sample(context.definition, spec.search.profile_samples, np.random.default_rng([spec.seed, 2]))
+    first = load_device(spec.devices[0]).name
+    return chosen(context.definition, [row for row in context.store.profiles(context.job) if row.device == first], spec.seed)
 
 
 def reference(context: JobContext, device: str) -> tuple[Fingerprint, float]:
