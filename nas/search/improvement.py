@@ -21,7 +21,7 @@ def chebyshev_survivors(values: FloatArray, violation: FloatArray, keep: int, rn
         keep: About how many to return.
         rng: Draws the preferences, uniform on the simplex, besides one for each objective alone.
     """
-    ranks_each = 4
+    ranks_each = 4 if values.shape[1] > 1 else keep  # one objective has one preference
     low, high = values.min(axis=0), values.max(axis=0)
     columns = np.ascontiguousarray(((values - low) / np.where(high > low, high - low, 1.0)).T, dtype=np.float32)
     worse = (1e3 * violation).astype(np.float32)

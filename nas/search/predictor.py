@@ -4,7 +4,8 @@ The loop is that of LINAS (Cummings et al., 2022) with other predictors and anot
 counted for every finalist; among the many candidates before them a surrogate stands in for it too. How the batch is chosen
 follows the noise: where the surrogates explain what was measured, by expected improvement of the hypervolume; where they do
 not, by Thompson sampling under random preferences (Paria et al., 2020), which spreads over many candidates near the front; and
-where they explain next to nothing, half of the batch are neighbours of the measured front.
+where they explain next to nothing, half of the batch are neighbours of the measured front. Wherever they leave something
+unexplained, one proposal in ten is random: a surrogate that is sure of a falsehood never asks for what would refute it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from nas.core import ArchConfig, Evaluation, FloatArray, Objective, PredictorReport, SearchSpace, pareto_mask
+from nas.core import ArchConfig, BoolArray, Evaluation, FloatArray, Objective, PredictorReport, SearchSpace, pareto_mask
 from nas.search.candidates import ENUMERATED, evolve, violation
 from nas.search.codes import Coder, Codes
 from nas.search.finalists import Finalists
@@ -27,6 +28,8 @@ START = 20  # evaluations before the first fit
 ROWS = 300  # measured architectures, at most, that surrogates are fitted to
 FINALISTS = 600  # candidates whose exact metrics are counted and whose joint posterior is computed
 THOMPSON_ABOVE = 0.05  # unexplained share of the variance from which all of a batch is chosen by Thompson sampling
+RANDOM_ABOVE = 0.02  # from which one proposal in RANDOM_EVERY is random
+RANDOM_EVERY = 10
 POOR_ABOVE = 0.8  # and from which neighbours of the front join the batch, up to half of it at 1
 
 
@@ -83,8 +86,7 @@ class PredictorSearcher(HistorySearcher):
             means = estimate(codes)
         codes = codes[chebyshev_survivors(means, violation(means, limits), FINALISTS, rng)[:FINALISTS]]
         archs = self._coder.decode(codes)
-        counted = {j: o.sign * self.exact[o.metric](archs) for j, o in enumerate(self.objectives) if o.metric in self.exact}
-        countable = np.asarray(np.isfinite(np.stack([*counted.values(), np.zeros(len(archs))])).all(axis=0))
+        counted, countable = self._count(archs)
         archs = [arch for arch, ok in zip(archs, countable, strict=True) if ok]
         if not archs:
             return
@@ -92,16 +94,27 @@ class PredictorSearcher(HistorySearcher):
         finalists = Finalists(models, self._coder.features(codes[countable]), counted, self._limits)
         unexplained = max((m.unexplained for j, m in enumerate(models) if j not in counted), default=0.0)
         neighbours = round(0.5 * count * min(1.0, max(0.0, unexplained - POOR_ABOVE) / (1.0 - POOR_ABOVE)))
-        thompson = round((count - neighbours) * min(1.0, unexplained / THOMPSON_ABOVE))
-        chosen = finalists.improving(measured, count - neighbours - thompson, rng)
+        done = len(self._seen)
+        random = (done + count) // RANDOM_EVERY - done // RANDOM_EVERY if unexplained > RANDOM_ABOVE else 0
+        modelled = max(0, count - random - neighbours)
+        thompson = round(modelled * min(1.0, unexplained / THOMPSON_ABOVE))
+        chosen = finalists.improving(measured, modelled - thompson, rng)
         chosen = finalists.sampled(chosen, 2 * count, rng)
         self._watch.propose(archs, self.objectives, finalists, chosen, len(rows))
-        yield from (archs[i] for i in chosen[: count - neighbours])
+        if random:
+            drawn = [self.space.sample(rng) for _ in range(4 * random)]
+            yield from [arch for arch, ok in zip(drawn, self._count(drawn)[1], strict=True) if ok][:random]
+        yield from (archs[i] for i in chosen[:modelled])
         kept = np.flatnonzero((measured <= self._limits).all(axis=1))
         front = kept[pareto_mask(measured[kept])] if len(kept) else np.arange(len(measured))
         for parent in rng.choice(front, size=neighbours):
             yield self.space.mutate(self.archs[parent], rng)
-        yield from (archs[i] for i in chosen[count - neighbours :])
+        yield from (archs[i] for i in chosen[modelled:])
+
+    def _count(self, archs: Sequence[ArchConfig]) -> tuple[dict[int, FloatArray], BoolArray]:
+        """Return counted objectives by index, minimised, each of shape (n,), and of which architectures all are finite."""
+        counted = {j: o.sign * self.exact[o.metric](archs) for j, o in enumerate(self.objectives) if o.metric in self.exact}
+        return counted, np.asarray(np.isfinite(np.stack([*counted.values(), np.zeros(len(archs))])).all(axis=0))
 
     def _useful(self, measured: FloatArray, rng: np.random.Generator) -> list[int]:
         """Return at most ROWS rows in order: those that are good under some preference, then any others."""
