@@ -113,8 +113,10 @@ def verified(store: SqlStore, job: JobId) -> list[tuple[ArchConfig, Point]]:
     """Return what a job measured of its best candidates."""
     latency = f"latency_ms@{load_device(store.job(job).spec.devices[0]).name}"
     rows = [row for row in store.evaluations(job, "verify") if not row.failure]
+    qualities = [1 + row.metrics["delta_m"] / 100 for row in rows]
     return [
-        (row.arch, Point(row.arch.key, 1 + row.metrics["delta_m"] / 100, row.metrics[latency], _quantized(row.arch))) for row in rows
+        (row.arch, Point(row.arch.key, quality, row.metrics[latency], _quantized(row.arch)))
+        for row, quality in zip(rows, qualities, strict=True)
     ]
 
 

@@ -17,8 +17,8 @@ class WithPrecision:
     Args:
         definition: The space.
         allowed: Blocks to the precisions that may be picked there (`nas.export.sensitivity` says which pay); None, or a
-            block that is absent, means all that its layers can compute in. A block left with one keeps it as a choice without an
-            alternative, so that an architecture has one name whatever is allowed.
+            block that is absent, means all that its layers can compute in. A block left with one keeps it as a choice without
+            an alternative, so that an architecture has one name whatever is allowed.
 
     Raises:
         ArchError: `allowed` names a block that the networks lack, or a precision that the block cannot compute in, or none.
