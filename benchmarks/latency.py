@@ -5,10 +5,11 @@
 
 The space is that of ``examples/nyuv2.yaml``: a slimmable encoder of 16 to 128 channels, three decoders, 96 x 128 pixels; the
 weights are random, as they do not change a latency. `--train` subnets are drawn as a job draws them (spread over the range of
-multiply-accumulates) and their operators timed; `--test` others are drawn at random. In the second part every subnet carries a
-random policy, ``fp32`` or ``int8`` for each block, and what is measured is the quantized file. The third part predicts networks
-of other spaces with the operators' times learned in the first: the same space with twice the channels, and with another size
-of input and other tasks.
+multiply-accumulates) and their operators timed; `--test` others are drawn at random. In the quantized part every subnet
+carries a random policy, ``fp32`` or ``int8`` for each block, and what is measured is the quantized file; as in a job, the
+operators of further networks under several policies each are listed, not timed, before the predictor is fitted. The last part
+predicts networks of other spaces with the operators' times learned in fp32: the same space with twice the channels, and with
+another size of input and other tasks.
 
 Rows: ``gaussian process``, on the one-hots of the choices and the multiply-accumulates; ``operators of the graph``, the times
 of the operators that ONNX Runtime was seen to run for that very network; ``operators by rule``, the same with the operators
@@ -46,6 +47,7 @@ from nas.core.precision import policy_of  # noqa: E402
 from nas.export import to_onnx  # noqa: E402
 from nas.export.quantize import quantize  # noqa: E402
 from nas.service.stages.fit import best_latency, by_operators, gaussian_process  # noqa: E402
+from nas.service.stages.listing import Listing, draw_policies  # noqa: E402
 from nas.service.stages.profile import stratified_sample  # noqa: E402
 from nas.supernet import SpaceDefinition  # noqa: E402
 from predictors import from_state  # noqa: E402
@@ -95,19 +97,25 @@ class Row:
         return Profile(arch, "local", fingerprint(load_device("local")), Latency(**self.latency), {}, self.timed())
 
 
-def file_of(definition: SpaceDefinition, arch: ArchConfig, seed: int) -> bytes:
-    """Return the ONNX file of an architecture with random weights, quantized as its policy says."""
+def files_of(definition: SpaceDefinition, archs: Sequence[ArchConfig], seed: int, images: int = 4) -> list[bytes]:
+    """Return ONNX files of one network with random weights, quantized as the policy of each architecture says."""
     torch.manual_seed(seed)
     with tempfile.TemporaryDirectory(prefix="nas-latency-") as folder:
         path = Path(folder) / "model.onnx"
-        to_onnx(definition.build(arch).eval(), definition.input, path, definition.tasks, fast=True)
-        policy = policy_of(arch)
-        if not policy:
-            return path.read_bytes()
-        pixels = (4, definition.input.channels, definition.input.height, definition.input.width)
-        images = np.random.default_rng(seed).random(pixels, dtype=np.float32)
-        content: bytes = quantize(onnx.load(path), policy, images).SerializeToString()
-        return content
+        to_onnx(definition.build(archs[0]).eval(), definition.input, path, definition.tasks, fast=True)
+        model = onnx.load(path)
+    shape = (images, definition.input.channels, definition.input.height, definition.input.width)
+    pixels = np.random.default_rng(seed).random(shape, dtype=np.float32)
+    return [quantize(model, policy_of(arch), pixels).SerializeToString() for arch in archs]
+
+
+def list_more(definition: SpaceDefinition, networks: int, device: Device, seed: int) -> Listing:
+    """Return further architectures with their operators, as a job's fit stage does (`nas.service.stages.listing`)."""
+    found: Listing = []
+    for index, group in enumerate(draw_policies(definition.space, networks, np.random.default_rng([seed, 6]))):
+        contents = files_of(definition, group, index, images=1)
+        found += [(arch, operators(content, device)) for arch, content in zip(group, contents, strict=True)]
+    return found
 
 
 def untimed(content: bytes, device: Device) -> tuple[OperatorTime, ...]:
@@ -122,7 +130,7 @@ def measure(
     rows = []
     start = time.perf_counter()
     for index, arch in enumerate(archs):
-        content = file_of(definition, arch, index)
+        (content,) = files_of(definition, [arch], index)
         latency = meter.measure(content, blocks=4, sessions=SESSIONS)
         timed = node_times(content, device, latency.ms) if index < train else untimed(content, device)
         again = train <= index < train + REPEATS
@@ -152,17 +160,19 @@ def draw(definition: SpaceDefinition, train: int, test: int, seed: int) -> list[
     return chosen
 
 
-def compare(definition: SpaceDefinition, rows: Sequence[Row], train: int, seed: int) -> dict[str, dict[str, float]]:
+def compare(
+    definition: SpaceDefinition, rows: Sequence[Row], train: int, seed: int, listed: Listing
+) -> dict[str, dict[str, float]]:
     """Return the quality of each predictor on the rows after the first `train`."""
     fitted, held = [row.profile() for row in rows[:train]], rows[train:]
     archs, truth = [ArchConfig(row.arch) for row in held], np.array([row.ms for row in held])
     name, process_state = gaussian_process(definition, fitted, "ms", seed)
     features = cost_features(definition.space.encode(archs), {"macs": definition.macs(archs)})
     by_process = from_state(name.kind, process_state).predict(features)
-    _, state = by_operators(definition, fitted, "ms", seed)
+    _, state = by_operators(definition, fitted, "ms", seed, listed)
     predictor = OperatorLatency.from_state(definition.space, state)
     by_rule = predictor.predict(archs)
-    report, _ = best_latency(definition, fitted, "ms", seed)
+    report, _ = best_latency(definition, fitted, "ms", seed, listed)
     result = {
         "gaussian process": quality(truth, *by_process),
         "operators of the graph": quality(
@@ -196,10 +206,20 @@ def repeatability(rows: Sequence[Row]) -> FloatArray:
     return np.array([row.again_ms / row.ms for row in rows if row.again_ms is not None])
 
 
-def write(path: Path, result: dict[str, Any], measured: dict[str, list[Row]]) -> None:
-    """Write qualities and measurements."""
+def write(path: Path, result: dict[str, Any], measured: dict[str, list[Row]], listed: Listing) -> None:
+    """Write qualities, measurements and listed operators."""
     rows = {name: [asdict(row) for row in part] for name, part in measured.items()}
-    path.write_text(json.dumps(result | {"device": asdict(fingerprint(load_device("local"))), "measured": rows}) + "\n")
+    more = [[dict(arch), [list(asdict(op).values()) for op in graph]] for arch, graph in listed]
+    device = asdict(fingerprint(load_device("local")))
+    path.write_text(json.dumps(result | {"device": device, "measured": rows, "listed": more}) + "\n")
+
+
+def read_listing(rows: list[Any]) -> Listing:
+    """Return what `write` wrote of listed operators."""
+    return [
+        (ArchConfig(arch), tuple(Operator(n, k, t, tuple(i), tuple(w), tuple(o)) for n, k, t, i, w, o in graph))
+        for arch, graph in rows
+    ]
 
 
 def main() -> None:
@@ -209,27 +229,34 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=100, help="held-out subnets")
     parser.add_argument("--elsewhere", type=int, default=20, help="networks of each other space")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--skip-quantized", action="store_true", help="leave the second part out")
+    parser.add_argument("--skip-quantized", action="store_true", help="leave that part out")
     parser.add_argument("--json", type=Path, default=Path("latency.json"), help="where to write measurements and qualities")
     parser.add_argument("--reuse", type=Path, default=None, help="measurements of a former run, made with the same arguments")
     given = parser.parse_args()
     torch.set_num_threads(1)
     device = load_device("local")
     plain = make_space("slimmable", OPTIONS, TASKS, INPUT)
-    parts: dict[str, SpaceDefinition] = {"fp32": plain}
-    if not given.skip_quantized:
-        parts["quantized"] = WithPrecision(plain)
-    known = json.loads(given.reuse.read_text())["measured"] if given.reuse else {}
+    parts: dict[str, SpaceDefinition] = {} if given.skip_quantized else {"quantized": WithPrecision(plain)}
+    parts["fp32"] = plain
+    known = json.loads(given.reuse.read_text()) if given.reuse else {"measured": {}}
+    listed = read_listing(known.get("listed", []))
     meter = LatencyMeter(device)
-    measured: dict[str, list[Row]] = {name: [Row(**row) for row in rows] for name, rows in known.items()}
+    measured: dict[str, list[Row]] = {name: [Row(**row) for row in rows] for name, rows in known["measured"].items()}
     result: dict[str, Any] = {}
     for name, definition in parts.items():
         if name not in measured:
             archs = draw(definition, given.train, given.test, given.seed)
             measured[name] = measure(meter, definition, archs, device, given.train, name)
-            write(given.json, {}, measured)
-        result[name] = compare(definition, measured[name], given.train, given.seed)
-        print_table(f"{name}: {given.test} held-out subnets from {given.train} measured", result[name])
+            write(given.json, {}, measured, listed)
+        if name == "quantized" and not listed:
+            start = time.perf_counter()
+            listed = list_more(definition, given.train, device, given.seed)
+            result["listing_s"] = time.perf_counter() - start
+            print(f"  operators of {len(listed)} further candidates listed in {result['listing_s']:.0f} s", flush=True)
+        more = listed if name == "quantized" else []
+        result[name] = compare(definition, measured[name], given.train, given.seed, more)
+        held = len(measured[name]) - given.train
+        print_table(f"{name}: {held} held-out subnets from {given.train} measured, {len(more)} listed", result[name])
         apart = np.abs(repeatability(measured[name]) - 1)
         print(f"{len(apart)} of them measured again: {apart.mean():.2%} apart on average, {apart.max():.2%} at most")
     fitted = OperatorLatency(plain.space)
@@ -242,8 +269,8 @@ def main() -> None:
             measured[name] = measure(meter, other, draw(other, 0, given.elsewhere, given.seed), device, 0, name)
         if name in measured:
             result["elsewhere"][name] = elsewhere(fitted, measured[name])
-    print_table("networks of other spaces, by the operators' times of the first part", result["elsewhere"])
-    write(given.json, result, measured)
+    print_table("networks of other spaces, by the operators' times of the fp32 part", result["elsewhere"])
+    write(given.json, result, measured, listed)
 
 
 if __name__ == "__main__":
