@@ -21,7 +21,7 @@ PLAIN = tiny_spec(
     search=SearchSpec("random", evaluations=3, batch_size=3, profile_samples=3, calibration_images=8, verify=1),
 )
 BLOCKS = ("stem", "stages.0", "decoders.seg", "decoders.depth")
-OBJECTIVES = (Objective("error.seg"), Objective("error.depth"), Objective("size_bytes"), Objective("latency_ms@local"))
+OBJECTIVES = (Objective("error.seg"), Objective("error.depth"), Objective("size_bytes"))  # no measured time decides
 
 
 @pytest.fixture(scope="module")
