@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -34,28 +33,25 @@ import numpy as np
 import onnx
 import torch
 
-# A script's folder comes first on the path, where benchmarks/predictors.py hides the package of that name.
-sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
-
-from hw_profiles.devices import fingerprint, load_device  # noqa: E402
-from hw_profiles.node_times import node_times  # noqa: E402
-from hw_profiles.operators import operators  # noqa: E402
-from hw_profiles.timing import LatencyMeter  # noqa: E402
-from nas.core import ArchConfig, Device, FloatArray, InputSpec, Latency, Profile, Task  # noqa: E402
-from nas.core.operator import Operator, OperatorTime  # noqa: E402
-from nas.core.precision import policy_of  # noqa: E402
-from nas.export import to_onnx  # noqa: E402
-from nas.export.quantize import quantize  # noqa: E402
-from nas.service.stages.fit import best_latency, by_operators, gaussian_process  # noqa: E402
-from nas.service.stages.listing import Listing, draw_policies  # noqa: E402
-from nas.service.stages.profile import stratified_sample  # noqa: E402
-from nas.supernet import SpaceDefinition  # noqa: E402
-from predictors import from_state  # noqa: E402
-from predictors.features import cost_features  # noqa: E402
-from predictors.operator_latency import OperatorLatency  # noqa: E402
-from predictors.quality import quality  # noqa: E402
-from search_spaces import make_space  # noqa: E402
-from search_spaces.precision import WithPrecision  # noqa: E402
+from hw_profiles.devices import fingerprint, load_device
+from hw_profiles.node_times import node_times
+from hw_profiles.operators import operators
+from hw_profiles.timing import LatencyMeter
+from nas.core import ArchConfig, Device, FloatArray, InputSpec, Latency, Profile, Task
+from nas.core.operator import Operator, OperatorTime
+from nas.core.precision import policy_of
+from nas.export import to_onnx
+from nas.export.quantize import quantize
+from nas.service.stages.fit import best_latency, by_operators, gaussian_process
+from nas.service.stages.listing import Listing, draw_policies
+from nas.service.stages.profile import stratified_sample
+from nas.supernet import SpaceDefinition
+from predictors import from_state
+from predictors.features import cost_features
+from predictors.operator_latency import OperatorLatency
+from predictors.quality import quality
+from search_spaces import make_space
+from search_spaces.precision import WithPrecision
 
 TASKS = (Task("seg", "segmentation", 13), Task("depth", "depth", 1), Task("normals", "normals", 3))
 INPUT = InputSpec(3, 96, 128, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))

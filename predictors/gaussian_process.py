@@ -1,10 +1,9 @@
 """Gaussian process with a linear and a squared-exponential kernel, relevances of features and warped targets.
 
-Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006: prediction by equations 2.25 and 2.26,
-hyperparameters by the leave-one-out predictive density, 5.10 to 5.12 (the marginal likelihood, tried on recorded searches,
-chose too little noise where there were fewer rows than features). Relevances by MacKay's automatic relevance determination
-for the linear kernel, two damped rounds. Since relevances are fitted to the very rows that the density is taken on, the
-variance is scaled by the residuals of rows that had no part in them.
+Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006: prediction by equations 2.25 and 2.26; kernel and
+hyperparameters as `predictors.kernel` says (the marginal likelihood, tried on recorded searches, chose too little noise where
+there were fewer rows than features). Since relevances are fitted to the very rows that the density is taken on, the variance
+is scaled by the residuals of rows that had no part in them.
 """
 
 from __future__ import annotations
@@ -16,14 +15,11 @@ from typing import Any
 import numpy as np
 
 from nas.core import FloatArray
+from predictors.kernel import LENGTHS, RBF_SHARES, covariance, leave_one_out, products, relevances
 from predictors.scaling import Scaling, checked
 from predictors.warping import Warp, spread_of
 
-LENGTHS = (0.7, 1.0, 1.4, 2.0, 2.8, 4.0)  # of the squared exponential; scaled rows are sqrt(2) apart on average
-RBF_SHARES = (0.0, 0.1, 0.3, 0.6, 1.0)  # the rest of the signal's variance is linear
-NOISES = np.geomspace(1e-4, 10.0, 25)  # variance of the noise over that of the signal
 STRENGTHS = (0.0, 0.5, 1.0)  # of the warp of the targets
-ROUNDS = 2  # of relevance determination
 FOLDS = 5  # of the rows that scale the variance
 CHOICE_ROWS = 300  # rows that the length, the share and the noise are chosen on
 CHUNK_ROWS = 4096
@@ -182,80 +178,20 @@ def _standardised(values: FloatArray) -> FloatArray:
     return standard
 
 
-def _squared_distances(left: FloatArray, right: FloatArray) -> FloatArray:
-    """Return the squared distances between rows (n, d) and (m, d), shape (n, m)."""
-    squares = np.square(left).sum(axis=1)[:, None] + np.square(right).sum(axis=1)[None, :] - 2.0 * (left @ right.T)
-    distances: FloatArray = np.maximum(squares, 0.0)
-    return distances
-
-
 def _kernel(left: FloatArray, right: FloatArray, chosen: Hyperparameters) -> FloatArray:
-    """Return the covariances over the signal's variance, shape (n, m): a constant, a linear and an exponential part."""
-    kernel: FloatArray = 1.0 + (1.0 - chosen.rbf_share) * (left @ right.T)
-    if chosen.rbf_share:
-        kernel += chosen.rbf_share * np.exp(_squared_distances(left, right) / (-4.0 * chosen.length**2))
-    return kernel
-
-
-@dataclass(frozen=True, slots=True)
-class _NoiseChoice:
-    """The noise with the best leave-one-out predictive density for one kernel.
-
-    Attributes:
-        loss: Minus the logarithm of the density, up to a constant.
-        weights: Of the training rows, shape (n,).
-    """
-
-    loss: float
-    noise: float
-    signal: float
-    weights: FloatArray
-
-
-def _choose_noise(kernel: FloatArray, targets: FloatArray) -> _NoiseChoice:
-    from scipy.linalg import eigh
-
-    values, vectors = eigh(kernel)
-    spectrum = np.maximum(values, 0.0)[:, None] + NOISES  # (n, noises)
-    weights = vectors @ ((vectors.T @ targets)[:, None] / spectrum)
-    precision = np.square(vectors) @ (1.0 / spectrum)  # the diagonal of the inverse
-    signal = np.maximum((np.square(weights) / precision).mean(axis=0), 1e-300)  # residuals have variance signal / precision
-    losses = 0.5 * (len(targets) * np.log(signal) - np.log(precision).sum(axis=0))
-    best = int(losses.argmin())
-    return _NoiseChoice(float(losses[best]), float(NOISES[best]), float(signal[best]), weights[:, best])
-
-
-def _relevance(rows: FloatArray, targets: FloatArray) -> FloatArray:
-    """Return a weight per feature, shape (d,), such that weighted rows have a mean square length of 1.
-
-    A feature's prior variance moves half way (in the logarithm) to the second moment of its weight in a linear model.
-    """
-    relevance = np.ones(rows.shape[1])
-    for done in range(ROUNDS + 1):
-        relevance = relevance / (np.sqrt(np.square(rows * relevance).sum(axis=1).mean()) or 1.0)
-        if done == ROUNDS:
-            break
-        weighted = rows * relevance
-        kernel = weighted @ weighted.T + 1.0
-        choice = _choose_noise(kernel, targets)
-        kernel[np.diag_indices_from(kernel)] += choice.noise
-        explained = np.einsum("ij,ij->j", weighted, np.linalg.solve(kernel, weighted))
-        moment = np.square(weighted.T @ choice.weights) + choice.signal * np.clip(1.0 - explained, 0.0, 1.0)
-        relevance = relevance * (np.maximum(moment, 1e-300) / max(float(moment.mean()), 1e-300)) ** 0.25
-    return relevance
+    """Return the covariances of rows (n, d) and (m, d) over the signal's variance, shape (n, m)."""
+    return covariance(*products(left, right), chosen.length, chosen.rbf_share)
 
 
 def _choose(rows: FloatArray, targets: FloatArray) -> Hyperparameters:
     """Return the point of the grid with the best leave-one-out predictive density."""
-    linear = rows @ rows.T
-    distances = _squared_distances(rows, rows)
+    linear, distances = products(rows, rows)
     best: tuple[float, Hyperparameters] | None = None
     for length in LENGTHS:
-        exponential = np.exp(distances / (-4.0 * length**2))
         for share in RBF_SHARES:
             if share == 0.0 and length != LENGTHS[0]:
                 continue  # the length does not matter
-            choice = _choose_noise(1.0 + (1.0 - share) * linear + share * exponential, targets)
+            choice = leave_one_out(covariance(linear, distances, length, share), targets)
             if best is None or choice.loss < best[0]:
                 best = (choice.loss, Hyperparameters(length, share, choice.noise, choice.signal))
     assert best is not None
@@ -269,9 +205,9 @@ def _choose_warp(rows: FloatArray, targets: FloatArray) -> tuple[Warp, FloatArra
     for strength in STRENGTHS:
         warp = full.weakened(strength)
         warped = warp.apply(targets)
-        relevance = _relevance(rows, _standardised(warped))
+        relevance = relevances(rows, _standardised(warped))
         weighted = rows * relevance
-        loss = _choose_noise(1.0 + weighted @ weighted.T, _standardised(warped)).loss
+        loss = leave_one_out(1.0 + weighted @ weighted.T, _standardised(warped)).loss
         # Densities are compared in the targets' own unit.
         found.append((loss + len(targets) * np.log(spread_of(warped)) - float(warp.log_slope(targets).sum()), warp, relevance))
         if full == warp.weakened(0.0):
@@ -294,7 +230,7 @@ def _calibrated(rows: FloatArray, targets: FloatArray, chosen: Hyperparameters) 
     for index in range(FOLDS if count > FOLDS else 0):
         rest, out = fold != index, fold == index
         centre = targets[rest].mean()
-        relevance = _relevance(rows[rest], targets[rest] - centre)
+        relevance = relevances(rows[rest], targets[rest] - centre)
         seen, new = rows[rest] * relevance, rows[out] * relevance
         kernel = _kernel(seen, seen, chosen)
         kernel[np.diag_indices_from(kernel)] += chosen.noise

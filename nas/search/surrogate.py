@@ -1,47 +1,23 @@
 """A Gaussian process on one-hots that predicts the mean of more than a hundred thousand candidates a second.
 
-The kernel is a constant, a linear part whose features are weighted by their relevance, and a squared exponential, which on
-one-hots is a product over the choices: an interaction of every order. Hyperparameters by the leave-one-out predictive density
-(Rasmussen and Williams, 2006, 5.10 to 5.12), which in the units of the values also chooses the warp (Snelson et al., 2004).
-`predictors` holds the models that are stored and shown; this one is fitted anew for every batch.
+Its kernel and hyperparameters are those of `predictors.kernel`; the leave-one-out density, in the units of the values, also
+chooses the warp (Snelson et al., Warped Gaussian Processes, 2004). `predictors` holds the models that are stored and shown;
+this one is fitted anew for every batch.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nas.core import FloatArray
 from nas.search.warp import SHARES, Warp
+from predictors.kernel import LENGTHS, RBF_SHARES, LeftOut, covariance, leave_one_out, products, relevances
 
-LENGTHS = (0.7, 1.0, 1.4, 2.0, 2.8, 4.0)  # of the squared exponential; weighted rows are sqrt(2) apart on average
-LENGTH = 1.4  # until one is chosen
-RBF_SHARES = (0.0, 0.1, 0.3, 0.6, 1.0)  # the rest of the signal's variance is linear
-RBF_SHARE = 0.3  # until one is chosen
-NOISES = np.geomspace(1e-4, 10.0, 25)  # variance of the noise over that of the signal
-ROUNDS = 2  # of relevance determination (MacKay, 1994), damped
+LENGTH, RBF_SHARE = 1.4, 0.3  # until they are chosen
 CHOICE_ROWS = 250  # rows that hyperparameters are chosen on
 
 Single = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class _LeftOut:
-    """The noise with the best leave-one-out predictive density under one kernel.
-
-    Attributes:
-        loss: Minus the logarithm of the density, up to a constant.
-        weights: Of the rows, shape (n,).
-        predicted: Each row's target, from the other rows, shape (n,).
-    """
-
-    loss: float
-    noise: float
-    signal: float
-    weights: FloatArray
-    predicted: FloatArray
 
 
 class Surrogate:
@@ -63,13 +39,13 @@ class Surrogate:
         rows = (features - self._centre) / scale
         some = np.unique(np.linspace(0, len(values) - 1, min(len(values), CHOICE_ROWS)).astype(int))
         half = Warp.of(values, 0.5)(values[some])
-        relevance = _relevance(rows[some], half - half.mean())
-        linear, distances = _products(rows[some] * relevance)
+        relevance = relevances(rows[some], half - half.mean())
+        linear, distances = products(rows[some] * relevance, rows[some] * relevance)
 
         def loss(warp: Warp) -> float:
             targets = warp(values[some])
-            kernel = _kernel(linear, distances, LENGTH, RBF_SHARE)
-            density = -_leave_one_out(kernel, targets - targets.mean()).loss
+            kernel = covariance(linear, distances, LENGTH, RBF_SHARE)
+            density = -leave_one_out(kernel, targets - targets.mean()).loss
             return -density - float(np.log(warp.slope(values[some])).sum())
 
         self.warp = min((Warp.of(values, share) for share in SHARES), key=loss)
@@ -82,8 +58,8 @@ class Surrogate:
     def _choose(self, linear: FloatArray, distances: FloatArray, targets: FloatArray) -> None:
         """Choose the share of the squared exponential, then its length."""
 
-        def left_out(length: float, share: float) -> _LeftOut:
-            return _leave_one_out(_kernel(linear, distances, length, share), targets)
+        def left_out(length: float, share: float) -> LeftOut:
+            return leave_one_out(covariance(linear, distances, length, share), targets)
 
         tried = {(LENGTH, share): left_out(LENGTH, share) for share in RBF_SHARES}
         _, share = min(tried, key=lambda point: tried[point].loss)
@@ -98,7 +74,7 @@ class Surrogate:
     def _condition(self, rows: FloatArray, targets: FloatArray) -> None:
         from scipy.linalg import cho_solve, cholesky, solve_triangular
 
-        kernel = _kernel(*_products(rows), self._length, self._share)
+        kernel = covariance(*products(rows, rows), self._length, self._share)
         kernel[np.diag_indices_from(kernel)] += self._noise
         lower = cholesky(kernel, lower=True, check_finite=False)
         weights = cho_solve((lower, True), targets, check_finite=False)
@@ -134,56 +110,8 @@ class Surrogate:
 
         rows = (features - self._centre) * self._relevance
         known = self._rows.astype(np.float64)
-        inner = rows @ known.T
-        distances = np.square(rows).sum(axis=1)[:, None] + self._squares - 2.0 * inner
-        cross = _kernel(inner, distances, self._length, self._share) @ self._whiten.T
-        covariance = _kernel(*_products(rows), self._length, self._share) - cross @ cross.T
-        covariance[np.diag_indices_from(covariance)] += self._noise
-        root: FloatArray = cholesky(self._signal * covariance, lower=True, check_finite=False)
+        cross = covariance(*products(rows, known), self._length, self._share) @ self._whiten.T
+        spread = covariance(*products(rows, rows), self._length, self._share) - cross @ cross.T
+        spread[np.diag_indices_from(spread)] += self._noise
+        root: FloatArray = cholesky(self._signal * spread, lower=True, check_finite=False)
         return self.mean(features), root
-
-
-def _leave_one_out(kernel: FloatArray, targets: FloatArray) -> _LeftOut:
-    from scipy.linalg import eigh
-
-    values, vectors = eigh(kernel, check_finite=False)
-    spectrum = np.maximum(values, 0.0)[:, None] + NOISES  # (n, noises)
-    weights = vectors @ ((vectors.T @ targets)[:, None] / spectrum)
-    precision = np.square(vectors) @ (1.0 / spectrum)  # the diagonal of the inverse
-    signal = np.maximum((np.square(weights) / precision).mean(axis=0), 1e-300)
-    losses = 0.5 * (len(targets) * np.log(signal) - np.log(precision).sum(axis=0))
-    best = int(losses.argmin())
-    predicted = targets - weights[:, best] / precision[:, best]
-    return _LeftOut(float(losses[best]), float(NOISES[best]), float(signal[best]), weights[:, best], predicted)
-
-
-def _relevance(rows: FloatArray, targets: FloatArray) -> FloatArray:
-    """Return a weight per feature, shape (d,), such that weighted rows have a mean square length of 1."""
-    relevance = np.ones(rows.shape[1])
-    for done in range(ROUNDS + 1):
-        relevance = relevance / (np.sqrt(np.square(rows * relevance).sum(axis=1).mean()) or 1.0)
-        if done == ROUNDS:
-            break
-        weighted = rows * relevance
-        kernel = weighted @ weighted.T + 1.0
-        left_out = _leave_one_out(kernel, targets)
-        kernel[np.diag_indices_from(kernel)] += left_out.noise
-        explained = np.einsum("ij,ij->j", weighted, np.linalg.solve(kernel, weighted))
-        moment = np.square(weighted.T @ left_out.weights) + left_out.signal * np.clip(1.0 - explained, 0.0, 1.0)
-        relevance = relevance * (np.maximum(moment, 1e-300) / max(float(moment.mean()), 1e-300)) ** 0.25
-    return relevance
-
-
-def _products(rows: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return inner products and squared distances of rows (n, d), each of shape (n, n)."""
-    inner = rows @ rows.T
-    squares = np.diag(inner)
-    return inner, squares[:, None] + squares[None, :] - 2.0 * inner
-
-
-def _kernel(inner: FloatArray, distances: FloatArray, length: float, share: float) -> FloatArray:
-    """Return covariances over the signal's variance: a constant, a linear and an exponential part."""
-    kernel: FloatArray = 1.0 + (1.0 - share) * inner
-    if share:
-        kernel += share * np.exp(np.maximum(distances, 0.0) / (-4.0 * length**2))
-    return kernel

@@ -27,7 +27,7 @@ from nas.service.executors import make_executor
 Step = tuple[Stage, Callable[[JobContext], None]]
 TOGETHER: tuple[tuple[Step, ...], ...] = (
     ((Stage.TRAIN, stages.train), (Stage.TWINS, stages.twins)),
-    ((Stage.PROFILE, stages.profile_rest), (Stage.FIT, stages.fit_within_limits)),
+    ((Stage.PROFILE, stages.profile), (Stage.FIT, stages.fit)),
 )
 AFTER: tuple[Step, ...] = (
     (Stage.SENSITIVITY, stages.sensitivity),

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from nas.core import ArchConfig, FloatArray, Predictor, PredictorReport, Profile
+from nas.service.latency_features import latency_features
 from nas.supernet import SpaceDefinition
-from predictors.features import cost_features
 from predictors.quality import held_out
 from predictors.transfer import Transfer
 
@@ -26,7 +26,7 @@ def chosen(definition: SpaceDefinition, first: Sequence[Profile], seed: int) -> 
     """Return the subnets to measure on a further device, of those that were measured on the first one."""
     if len(first) <= MEASUREMENTS:
         return [row.arch for row in first]
-    transfer = Transfer(_features(definition, [row.arch for row in first]), _known_ms(first))
+    transfer = Transfer(latency_features(definition, [row.arch for row in first]), _known_ms(first))
     rows = transfer.choose(MEASUREMENTS, np.random.default_rng([seed, 6]))
     return [first[i].arch for i in rows]
 
@@ -47,13 +47,13 @@ def fit_transfer(
     shared = [row for row in rows if row.arch.key in known]
     if len(shared) < 3 or len(first) < 3:
         return None
-    prior = Transfer(_features(definition, [row.arch for row in first]), _known_ms(first))
+    prior = Transfer(latency_features(definition, [row.arch for row in first]), _known_ms(first))
 
     def make() -> Predictor:
         return copy.copy(prior)  # which a fit leaves as it is
 
     inputs = Transfer.rows(
-        _features(definition, [row.arch for row in shared]), _known_ms([known[row.arch.key] for row in shared])
+        latency_features(definition, [row.arch for row in shared]), _known_ms([known[row.arch.key] for row in shared])
     )
     measured = np.array([row.latency.ms for row in shared])
     quality, truth, predicted = held_out(make, inputs, measured, np.random.default_rng([seed, 3]))
@@ -67,11 +67,7 @@ def predict_transfer(
     definition: SpaceDefinition, state: Mapping[str, Any], archs: Sequence[ArchConfig], first_ms: FloatArray
 ) -> FloatArray:
     """Return latencies on a further device, shape (n,), from those on the first, shape (n,)."""
-    return Transfer.from_state(state).predict(Transfer.rows(_features(definition, archs), first_ms[:, None]))[0]
-
-
-def _features(definition: SpaceDefinition, archs: Sequence[ArchConfig]) -> FloatArray:
-    return cost_features(definition.space.encode(archs), {"macs": definition.macs(archs)})
+    return Transfer.from_state(state).predict(Transfer.rows(latency_features(definition, archs), first_ms[:, None]))[0]
 
 
 def _known_ms(rows: Sequence[Profile]) -> FloatArray:

@@ -14,7 +14,7 @@ from scipy import stats
 from nas.core import Choice, DataError, FloatArray, SearchSpace
 from predictors import GaussianProcess, LogGaussianProcess, gaussian_process
 from predictors.features import architecture_features, cost_features, summaries
-from predictors.gaussian_process import NOISES, _choose_noise
+from predictors.kernel import NOISES, covariance, leave_one_out, products
 from predictors.quality import held_out, quality
 from predictors.warping import Warp
 
@@ -141,10 +141,21 @@ def test_the_noise_is_chosen_by_the_density_of_left_out_rows() -> None:
 
     losses = {float(noise): left_out(float(noise)) for noise in NOISES}
     best = min(losses, key=lambda noise: losses[noise][0])
-    choice = _choose_noise(kernel, targets)
+    choice = leave_one_out(kernel, targets)
     assert choice.noise == pytest.approx(best)
     assert choice.signal == pytest.approx(losses[best][1], rel=1e-6)
     np.testing.assert_allclose(choice.weights, np.linalg.solve(kernel + best * np.eye(12), targets), rtol=1e-6)
+
+
+def test_predictions_without_a_row_are_those_of_the_others_alone() -> None:
+    rng = np.random.default_rng(1)
+    rows, targets = rng.normal(size=(25, 4)), rng.normal(size=25)
+    kernel = covariance(*products(rows, rows), 1.4, 0.3)
+    found = leave_one_out(kernel, targets)
+    for i in range(25):
+        others = np.arange(25) != i
+        noisy = kernel[np.ix_(others, others)] + found.noise * np.eye(24)
+        assert found.predicted[i] == pytest.approx(kernel[i, others] @ np.linalg.solve(noisy, targets[others]), abs=1e-8)
 
 
 def test_the_gaussian_process_knows_less_far_away() -> None:

@@ -7,7 +7,7 @@ import pytest
 from search_problems import random_space, staged
 
 from nas.search.codes import Coder
-from nas.search.surrogate import Surrogate, _kernel, _leave_one_out, _products
+from nas.search.surrogate import Surrogate
 from nas.search.warp import SHARES, Warp
 
 
@@ -30,17 +30,6 @@ def test_normal_scores_pull_a_tail_in_and_a_constant_is_no_obstacle() -> None:
     constant = Warp.of(np.full(7, 3.0), 0.5)
     assert constant(np.array([2.0, 3.0, 4.0])).tolist() == [-1.0, 0.0, 1.0]
     assert constant.limit(np.inf) == np.inf
-
-
-def test_leave_one_out_is_what_leaving_one_out_gives() -> None:
-    rng = np.random.default_rng(1)
-    rows, targets = rng.normal(size=(25, 4)), rng.normal(size=25)
-    kernel = _kernel(*_products(rows), 1.4, 0.3)
-    found = _leave_one_out(kernel, targets)
-    for i in range(25):
-        others = np.arange(25) != i
-        noisy = kernel[np.ix_(others, others)] + found.noise * np.eye(24)
-        assert found.predicted[i] == pytest.approx(kernel[i, others] @ np.linalg.solve(noisy, targets[others]), abs=1e-8)
 
 
 @pytest.mark.parametrize("seed", [2, 5])

@@ -122,11 +122,11 @@ def test_an_objective_that_nobody_measures_is_said_before_anything_is_measured(
 ) -> None:
     job = api.create(store, tiny_spec(objectives=(Objective("error.seg"), objective), search=SEARCH, training=QUICK))
     context = JobContext(store, job, make_executor("local"))
-    from nas.service.stages import profile_rest
+    from nas.service.stages.profile import profile
 
     try:
         with pytest.raises(ObjectiveError, match=message):
-            profile_rest(context)
+            profile(context)
     finally:
         context.close()
     assert store.profiles(job) == []

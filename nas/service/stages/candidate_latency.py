@@ -15,8 +15,9 @@ import numpy as np
 from hw_profiles.devices import load_device
 from nas.core import ArchConfig, Evaluation, FloatArray, SearchSpace, Source
 from nas.service.context import JobContext
+from nas.service.latency_features import Vectorised
 from nas.service.pool import Pool
-from nas.service.stages.fit import Vectorised, latency_functions
+from nas.service.stages.fit import latency_functions
 from nas.service.stages.profile import profiler, reference
 from predictors import make_predictor
 from predictors.features import summaries

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from hw_profiles.devices import load_device
-from nas.core import ArchConfig, DataError, FloatArray, Predictor, PredictorReport, Profile, Stage
+from nas.core import DataError, FloatArray, Predictor, PredictorReport, Profile, Stage
 from nas.service.context import JobContext
+from nas.service.latency_features import Vectorised, latency_features
+from nas.service.latency_limits import check_limits
 from nas.service.stages.listing import list_operators
 from nas.service.transferring import KIND as TRANSFER
 from nas.service.transferring import fit_transfer, predict_transfer
 from nas.supernet import SpaceDefinition
 from predictors import from_state, make_predictor
-from predictors.features import cost_features
 from predictors.operator_latency import KIND as OPERATORS
 from predictors.operator_latency import Listed, OperatorLatency, held_out_operators
 from predictors.quality import held_out
 
 GAUSSIAN_PROCESS = "log_gaussian_process"
-Vectorised = Callable[[Sequence[ArchConfig]], FloatArray]
 Fitted = tuple[PredictorReport, dict[str, Any]]
 
 
 def fit(context: JobContext) -> None:
-    """Fit one predictor per device. Three subnets are the least that a held-out error can be told from."""
+    """Fit one predictor per device. Three subnets are the least that a held-out error can be told from.
+
+    Raises:
+        ObjectiveError: A limit on latency is beyond the reach of even the fastest subnet.
+    """
     store, job = context.store, context.job
     rows = store.profiles(job)
     qualities = {}
@@ -46,6 +50,7 @@ def fit(context: JobContext) -> None:
         qualities[target] = dict(report.quality)
         error, share = report.quality["mape"], report.quality["within_10"]
         store.log(job, f"{target}: held-out error {error:.1%}, {share:.0%} within 10 % ({report.kind})")
+    check_limits(context, latency_functions(context))
     store.finish(job, Stage.FIT, {"quality": qualities})
 
 
@@ -78,11 +83,6 @@ def by_operators(definition: SpaceDefinition, rows: Sequence[Profile], target: s
     predictor = OperatorLatency(definition.space)
     predictor.fit(archs, graphs, measured, listed)
     return _report(target, OPERATORS, *held), predictor.state()
-
-
-def latency_features(definition: SpaceDefinition, archs: Sequence[ArchConfig]) -> FloatArray:
-    """Return what the Gaussian process sees of architectures, shape (n, d)."""
-    return cost_features(definition.space.encode(archs), {"macs": definition.macs(archs)})
 
 
 def latency_functions(context: JobContext) -> dict[str, Vectorised]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from hw_profiles.devices import load_device
@@ -9,7 +11,9 @@ from nas.core import ArchConfig, Fingerprint, Option, Profile, SearchSpace, Stag
 from nas.core.precision import PREFIX
 from nas.service.context import JobContext
 from nas.service.executors import Worker
+from nas.service.objectivechecks import check_measured
 from nas.service.pool import Pool, ask
+from nas.service.precisions import as_searched
 from nas.service.transferring import MEASUREMENTS, chosen
 from nas.service.workers import ProfileWorker
 from nas.supernet import SpaceDefinition
@@ -18,7 +22,13 @@ STRATA_OVERSAMPLING = 50
 
 
 def profile(context: JobContext) -> None:
-    """Measure every sampled subnet that no former run has measured."""
+    """Measure every sampled subnet that no former run has measured, nor the job whose supernet is reused.
+
+    Raises:
+        ObjectiveError: An objective is nothing that this job measures; first, as loading the data tells it.
+    """
+    check_measured(context.spec, context.data.tasks)
+    _take_over(context)
     store, job, spec = context.store, context.job, context.spec
     further = min(spec.search.profile_samples, MEASUREMENTS)
     total = spec.search.profile_samples + further * (len(spec.devices) - 1)
@@ -44,6 +54,21 @@ def profile(context: JobContext) -> None:
             pool.close()
     rows = store.profiles(job)
     store.finish(job, Stage.PROFILE, {"subnets": len(rows), "noisy": sum(row.latency.noisy for row in rows)})
+
+
+def _take_over(context: JobContext) -> None:
+    """Store what the job whose supernet is reused measured on the same devices, unless that was done before."""
+    store, job, former = context.store, context.job, context.spec.training.reuse
+    for name in context.spec.devices if former else ():
+        device = load_device(name).name
+        theirs = [row for row in store.profiles(former or "") if row.device == device]
+        if not theirs or any(row.device == device for row in store.profiles(job)):
+            continue
+        fingerprint, _ = reference(context, name)
+        named = [(as_searched(context.definition, row.arch), row) for row in theirs if row.fingerprint == fingerprint]
+        same = [replace(row, arch=arch) for arch, row in named if arch is not None]
+        if store.add_profiles(job, same):
+            store.log(job, f"{len(same)} subnets measured on {device} by job {former} are not measured again")
 
 
 def _archs(context: JobContext, device: str) -> list[ArchConfig]:

@@ -11,16 +11,16 @@ import numpy as np
 
 from nas.core import ArchConfig, Evaluation, JobSpec, NasError, PredictorReport, Source, Stage, UserError
 from nas.search import make_searcher
-from nas.search.history import HistorySearcher
 from nas.service.context import JobContext
 from nas.service.executors import Worker
+from nas.service.latency_features import Vectorised
 from nas.service.pool import Pool, reason
 from nas.service.precisions import as_searched, searched, seeds
 from nas.service.reuse import REUSED, former_evaluations, without_predictions
 from nas.service.screening import PART, SCREEN, WIDTH, summary, unpromising
 from nas.service.selection import best_candidates
 from nas.service.stages.candidate_latency import CandidateTimer
-from nas.service.stages.fit import Vectorised, latency_functions
+from nas.service.stages.fit import latency_functions
 from nas.service.workers import EvalWorker
 from nas.tasks import KINDS
 from nas.tasks.delta import delta_m
@@ -105,7 +105,7 @@ def search(context: JobContext) -> None:
                 store.progress(job, Stage.SEARCH, count, budget, "candidates", row.failure or _note(row))
             store.add(job, seen)  # only now: what a driver that died had screened may be proposed again
             searcher.tell([*batch, *unpromising(seen, [row.arch for row in batch])])
-            for report in searcher.reports() if isinstance(searcher, HistorySearcher) else ():
+            for report in searcher.reports():
                 store.save_predictor(job, report, {})
     finally:
         pool.close()

@@ -1,26 +1,30 @@
-"""Fit the latency predictors, and stop the job at once where a limit on latency is out of reach."""
+"""Limits on latency that no network can keep: said as soon as latency can be predicted."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 
 from nas.core import Objective, ObjectiveError, PredictorReport
 from nas.service.context import JobContext
-from nas.service.stages.fit import Vectorised, fit, latency_functions
+from nas.service.latency_features import Vectorised
 
 SAMPLES = 512  # random subnets looked at besides the smallest and the profiled ones
 INTERVAL = 0.9
 
 
-def fit_within_limits(context: JobContext) -> None:
-    """Fit, then compare the limits with the fastest subnet there is.
+def check_limits(context: JobContext, functions: Mapping[str, Vectorised]) -> None:
+    """Compare the limits with the fastest subnet there is.
+
+    Args:
+        context: Of the job.
+        functions: Metric to what predicts it.
 
     Raises:
         ObjectiveError: Even the fastest subnet is predicted beyond a limit, by more than nine of ten held-out predictions
             were wrong.
     """
-    fit(context)
-    functions = latency_functions(context)
     reports = {report.target: report for report, _ in context.store.predictors(context.job)}
     for objective in context.spec.objectives:
         if objective.limit is not None and objective.metric in functions:
