@@ -86,7 +86,7 @@ def test_the_driver_is_killed_in_each_stage_and_resumed(
     killed = []
     for stage in (Stage.TRAIN, Stage.PROFILE, Stage.TWINS, Stage.SEARCH, Stage.VERIFY):
         with subprocess.Popen([*NAS, "resume", job], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as driver:
-            until(lambda stage=stage: driver.poll() is not None or place.middle(stage), message=f"{stage} never began")
+            until(lambda stage=stage: driver.poll() is not None or place.middle(stage), 240, f"{stage} never began")
             assert driver.poll() is None, driver.stderr and driver.stderr.read()
             orphans += ray_processes(driver.pid)
             driver.kill()
@@ -119,7 +119,7 @@ def test_a_worker_is_killed_in_each_stage(place: Place) -> None:
     with subprocess.Popen([*NAS, "resume", job], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as driver:
         me = psutil.Process(driver.pid)
         for stage, name in workers.items():
-            until(lambda stage=stage: driver.poll() is not None or place.middle(stage), message=f"{stage} never began")
+            until(lambda stage=stage: driver.poll() is not None or place.middle(stage), 240, f"{stage} never began")
             assert driver.poll() is None, driver.stderr and driver.stderr.read()
             victim = until(lambda name=name: find_worker(me, name), 10, f"no process is called {name}")
             os.kill(victim.pid, signal.SIGKILL)
