@@ -37,18 +37,20 @@ from nas.core.precision import PRECISIONS, Precision, is_fp32, policy_of, with_p
 from nas.core.preference import recommend
 from nas.core.protocols import Predictor, Searcher, Store
 from nas.core.records import Artifact, CurvePoint, Event, JobRecord, PredictorReport, Profile, StageRecord
-from nas.core.space import Choice, SearchSpace
+from nas.core.space import Aliases, Choice, SearchSpace
 from nas.core.task import InputSpec, Metric, Task
-from nas.core.types import BoolArray, FloatArray
+from nas.core.types import BoolArray, Codes, FloatArray
 
 __all__ = [
     "PRECISIONS",
+    "Aliases",
     "ArchConfig",
     "ArchError",
     "Artifact",
     "BoolArray",
     "CancelledError",
     "Choice",
+    "Codes",
     "CurvePoint",
     "DataError",
     "DataSpec",

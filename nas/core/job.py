@@ -58,7 +58,7 @@ class TrainingSpec:
         distillation: Share, in [0, 1], of the smaller subnets' loss that comes from the largest one's predictions
             rather than from the truth (in-place distillation).
         encoder_distillation: Weight of the configuration-invariant distillation of the encoder's features.
-        balancing: ``equal``, ``fixed`` (the tasks' weights) or ``uncertainty`` (learned).
+        balancing: ``equal``, ``fixed`` (the tasks' weights), ``uncertainty`` (learned) or ``svd`` (what tasks share).
         workers: Data-parallel training processes.
         device: ``auto``, ``cpu`` or ``cuda``.
         precision: ``auto`` (bf16 where the processor has it), ``fp32`` or ``bf16``.
@@ -76,7 +76,7 @@ class TrainingSpec:
     subnets: int = 4
     distillation: float = 0.5
     encoder_distillation: float = 0.1
-    balancing: Literal["equal", "fixed", "uncertainty"] = "equal"
+    balancing: Literal["equal", "fixed", "uncertainty", "svd"] = "equal"
     workers: int = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"

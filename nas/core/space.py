@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from nas.core.arch import ArchConfig, Option
 from nas.core.errors import ArchError, nearest
-from nas.core.types import FloatArray
+from nas.core.types import Codes, FloatArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,21 +35,39 @@ class Choice:
             raise ArchError(f"the options of a choice differ from each other: {self.name} has {self.options}")
 
 
+@dataclass(frozen=True, slots=True)
+class Aliases:
+    """Tells which picks name the same network where conditions alone cannot, so that no network has two names.
+
+    Attributes:
+        choices: Names of the choices that it reads and renames, in the order of the space, their parents among them. No two
+            aliases of a space share one.
+        resolve: From codes of shape (n, len(choices)), -1 where a choice is inactive, to those of the one name. It leaves a
+            name that it gave as it is, keeps what is inactive, and renames a choice by those before it alone.
+    """
+
+    choices: tuple[str, ...]
+    resolve: Callable[[Codes], Codes]
+
+
 class SearchSpace:
     """Named choices, some of which exist only under others.
 
     Args:
         name: Name of the space.
         choices: In an order in which parents come before what depends on them.
+        aliases: Which picks are several names of one network.
 
     Raises:
         ArchError: Two choices share a name, or a condition names a choice that does not come before.
     """
 
-    def __init__(self, name: str, choices: Sequence[Choice]) -> None:
+    def __init__(self, name: str, choices: Sequence[Choice], aliases: Sequence[Aliases] = ()) -> None:
         self.name = name
         self.choices = tuple(choices)
+        self.aliases = tuple(aliases)
         self._by_name = {choice.name: choice for choice in self.choices}
+        self._index = {choice.name: i for i, choice in enumerate(self.choices)}
         if len(self._by_name) != len(self.choices):
             names = [choice.name for choice in self.choices]
             raise ArchError(f"choices are named once: {sorted({n for n in names if names.count(n) > 1})} come twice")
@@ -82,7 +100,7 @@ class SearchSpace:
 
     def __add__(self, other: SearchSpace) -> SearchSpace:
         """Return the space whose architectures pick from both."""
-        return SearchSpace(f"{self.name}+{other.name}", self.choices + other.choices)
+        return SearchSpace(f"{self.name}+{other.name}", self.choices + other.choices, self.aliases + other.aliases)
 
     def is_active(self, choice: Choice, picks: Mapping[str, Option]) -> bool:
         """Return whether `choice` exists under `picks`, which hold its active ancestors."""
@@ -111,7 +129,28 @@ class SearchSpace:
                 raise ArchError(f"{choice.name} has no pick; choose one of {', '.join(map(str, choice.options))}")
             # The option as the space spells it, so that 1 and 1.0 have one key.
             canonical[choice.name] = choice.options[choice.options.index(picks[choice.name])]
-        return ArchConfig(canonical)
+        return ArchConfig(self._renamed(canonical))
+
+    def resolve(self, codes: Codes) -> Codes:
+        """Return codes in which every network has its one name.
+
+        Args:
+            codes: Index of the option of each choice, shape (n, choices); -1 wherever a choice is inactive.
+        """
+        for alias in self.aliases:
+            columns = [self._index[name] for name in alias.choices]
+            codes = codes.copy()
+            codes[:, columns] = alias.resolve(codes[:, columns])
+        return codes
+
+    def _renamed(self, picks: dict[str, Option]) -> dict[str, Option]:
+        """Return picks of active choices under the network's one name; choices that are not picked yet stay so."""
+        for alias in self.aliases:
+            chosen = [self._by_name[name] for name in alias.choices]
+            row = [c.options.index(picks[c.name]) if c.name in picks else -1 for c in chosen]
+            found = alias.resolve(np.array([row], dtype=np.int16))[0].tolist()
+            picks = picks | {c.name: c.options[code] for c, code in zip(chosen, found, strict=True) if code >= 0}
+        return picks
 
     def smallest(self) -> ArchConfig:
         """Return the architecture that picks every first option."""
@@ -147,19 +186,30 @@ class SearchSpace:
         return self.arch(picks)
 
     def count(self) -> int:
-        """Return the number of distinct architectures (each choice has one parent, so the conditions form a forest)."""
+        """Return the number of distinct architectures.
+
+        Each choice has one parent, so the conditions form a forest: products over choices, sums over options. Choices that
+        name a network in several ways are walked through, each way of picking them once.
+        """
         children: dict[str, list[Choice]] = {choice.name: [] for choice in self.choices}
         for choice in self.choices:
             if choice.active_if is not None:
                 children[choice.active_if[0]].append(choice)
+        walked = {name for alias in self.aliases for name in alias.choices}
 
         def below(choice: Choice) -> int:
-            return sum(
-                math.prod(below(child) for child in children[choice.name] if child.active_if and option in child.active_if[1])
-                for option in choice.options
-            )
+            return sum(under(choice, option) for option in choice.options)
 
-        return math.prod(below(choice) for choice in self.choices if choice.active_if is None)
+        def under(choice: Choice, option: Option) -> int:
+            woken = (child for child in children[choice.name] if child.active_if and option in child.active_if[1])
+            return math.prod(below(child) for child in woken if child.name not in walked)
+
+        total = math.prod(below(c) for c in self.choices if c.active_if is None and c.name not in walked)
+        for alias in self.aliases:
+            chosen = [self._by_name[name] for name in alias.choices]
+            ways = [[*(under(choice, option) for option in choice.options), 1] for choice in chosen]  # -1: inactive
+            total *= sum(math.prod(ways[i][code] for i, code in enumerate(row)) for row in _walk(chosen, alias).tolist())
+        return total
 
     def enumerate(self) -> Iterator[ArchConfig]:
         """Yield every architecture once, the first choice varying slowest."""
@@ -173,7 +223,9 @@ class SearchSpace:
                 yield from extend(index + 1, picks)
                 return
             for option in choice.options:
-                yield from extend(index + 1, {**picks, choice.name: option})
+                extended = {**picks, choice.name: option}
+                if self._renamed(extended) == extended:
+                    yield from extend(index + 1, extended)
 
         return extend(0, {})
 
@@ -191,3 +243,20 @@ class SearchSpace:
 
     def __repr__(self) -> str:
         return f"SearchSpace({self.name!r}, {len(self.choices)} choices, {self.count():.3g} architectures)"
+
+
+def _walk(choices: Sequence[Choice], alias: Aliases) -> Codes:
+    """Return the codes of every way to pick `choices`, each network under its one name, shape (n, len(choices))."""
+    column = {choice.name: i for i, choice in enumerate(choices)}
+    codes: Codes = np.full((1, len(choices)), -1, dtype=np.int16)
+    for i, choice in enumerate(choices):
+        active = np.ones(len(codes), dtype=bool)
+        if choice.active_if is not None:
+            parent, options = choice.active_if
+            wakes = [choices[column[parent]].options.index(option) for option in options]
+            active = np.isin(codes[:, column[parent]], wakes)
+        more = np.repeat(codes[active], len(choice.options), axis=0)
+        more[:, i] = np.tile(np.arange(len(choice.options)), int(active.sum()))
+        codes = np.concatenate([codes[~active], more])
+        codes = codes[(alias.resolve(codes) == codes).all(axis=1)]
+    return codes

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nas.core import FloatArray
-from nas.search.codes import Coder, Codes
+from nas.core import Codes, FloatArray
+from nas.search.codes import Coder
 from nas.search.improvement import chebyshev_survivors
 
 ENUMERATED = 50_000  # a space up to this size is looked through whole

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from nas.core import ArchConfig, BoolArray, FloatArray, SearchSpace
-
-Codes = NDArray[np.int16]  # (n, choices): index of the picked option, -1 where the choice is inactive
+from nas.core import ArchConfig, BoolArray, Codes, FloatArray, SearchSpace
 
 
 class Coder:
@@ -57,14 +54,14 @@ class Coder:
         ]
 
     def canonical(self, codes: Codes) -> Codes:
-        """Return the codes with -1 wherever a choice is inactive under the others."""
+        """Return the codes with -1 wherever a choice is inactive under the others, and every network under its one name."""
         codes = codes.copy()
         for column, condition in enumerate(self._parents):
             if condition is not None:
                 parent, wakes = condition
                 picked = codes[:, parent]
                 codes[~((picked >= 0) & wakes[picked]), column] = -1
-        return codes
+        return self.space.resolve(codes)
 
     def one_hot(self, codes: Codes) -> FloatArray:
         """Return what `SearchSpace.encode` returns, shape (n, width)."""

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.core import ArchConfig, FloatArray, Objective, SearchSpace
-from nas.search.codes import Coder, Codes
+from nas.core import ArchConfig, Codes, FloatArray, Objective, SearchSpace
+from nas.search.codes import Coder
 from nas.search.history import Exact, HistorySearcher
 
 POPULATION = 50

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from nas.core import ArchConfig, BoolArray, Evaluation, FloatArray, Objective, PredictorReport, SearchSpace, pareto_mask
+from nas.core import ArchConfig, BoolArray, Codes, Evaluation, FloatArray, Objective, PredictorReport, SearchSpace, pareto_mask
 from nas.search.candidates import ENUMERATED, evolve, violation
-from nas.search.codes import Coder, Codes
+from nas.search.codes import Coder
 from nas.search.finalists import Finalists
 from nas.search.history import Exact, HistorySearcher
 from nas.search.improvement import chebyshev_survivors
