@@ -51,7 +51,7 @@ training:
   # subnets: {training[subnets]}  # per step: the largest, the smallest, the rest random
   # distillation: {training[distillation]}  # weight of the largest subnet's predictions as targets
   # encoder_distillation: {training[encoder_distillation]}  # weight of the largest subnet's features as targets
-  # balancing: {training[balancing]}  # or fixed (the tasks' weights), uncertainty (learned)
+  # balancing: {training[balancing]}  # or fixed (the tasks' weights), uncertainty (learned), svd (what the tasks share)
   # workers: {training[workers]}  # data-parallel processes
   # device: {training[device]}  # or cpu, cuda
   # precision: {training[precision]}  # or fp32, bf16

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
@@ -43,6 +44,11 @@ class Classification:
     def distill(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Return KL(teacher || student), in nats: the cross-entropy on the teacher's soft labels, less their entropy."""
         return kl_divergence(student, teacher)
+
+    def summary(self, target: Tensor, outputs: int) -> Tensor:
+        """Return 1 for the image's class and 0 for the others, shape (n, outputs)."""
+        one_hot = functional.one_hot(target.long().clamp(min=0), outputs).double()
+        return torch.where((target == IGNORE)[:, None], torch.nan, one_hot)
 
     def meter(self) -> ClassificationMeter:
         """Return an empty meter."""

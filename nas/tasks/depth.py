@@ -62,6 +62,11 @@ class Depth:
         """Return the mean absolute difference, in metres."""
         return (student.float() - teacher.detach().float()).abs().mean()
 
+    def summary(self, target: Tensor, outputs: int) -> Tensor:
+        """Return the mean depth in metres, shape (n, 1)."""
+        truth, valid = _valid(target)
+        return ((truth * valid).double().flatten(1).sum(dim=1) / valid.flatten(1).sum(dim=1))[:, None]
+
     def meter(self) -> DepthMeter:
         """Return an empty meter."""
         return DepthMeter()

@@ -86,6 +86,15 @@ class TaskKind(Protocol):
         """Return how far the student's prediction is from the teacher's, on the scale of `loss`; no gradient to the teacher."""
         ...
 
+    def summary(self, target: Tensor, outputs: int) -> Tensor:
+        """Return what each target is in a few numbers, shape (n, m), NaN where an image says nothing of the task.
+
+        Args:
+            target: Of n images, as `nas.data` holds them.
+            outputs: Of the task.
+        """
+        ...
+
     def meter(self) -> Meter:
         """Return a meter that has seen nothing."""
         ...

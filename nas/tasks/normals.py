@@ -88,6 +88,12 @@ class Normals:
         """Return the same absolute difference between the student's and the teacher's unit vectors."""
         return (_unit(student.float()) - _unit(teacher.detach().float())).abs().sum(dim=1).mean()
 
+    def summary(self, target: Tensor, outputs: int) -> Tensor:
+        """Return the mean normal, shape (n, 3)."""
+        valid = _valid(target)
+        total = (target.double() * valid[:, None]).flatten(2).sum(dim=2)
+        return total / valid.flatten(1).sum(dim=1, keepdim=True)
+
     def meter(self) -> NormalsMeter:
         """Return an empty meter."""
         return NormalsMeter()

@@ -57,6 +57,11 @@ class Segmentation:
         """Return KL(teacher || student), in nats per pixel."""
         return kl_divergence(student, teacher)
 
+    def summary(self, target: Tensor, outputs: int) -> Tensor:
+        """Return the share of each class among the labelled pixels, shape (n, outputs)."""
+        counts = torch.stack([(target == label).flatten(1).sum(dim=1) for label in range(outputs)], dim=1).double()
+        return counts / counts.sum(dim=1, keepdim=True)  # 0 / 0 is NaN
+
     def meter(self) -> SegmentationMeter:
         """Return an empty meter."""
         return SegmentationMeter()

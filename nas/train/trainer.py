@@ -105,6 +105,8 @@ class Trainer:
         self.path = folder / "checkpoint.safetensors" if folder else None
         if self.path and self.path.exists():
             self._restore(self.path)
+        else:
+            self.balancer.prepare(data)
         self.group.broadcast(self.model.state_dict().values())
 
     @property

@@ -8,9 +8,10 @@ from nas.core import JobFileError, Task, nearest
 from nas.train.balancing.balancer import Balancer
 from nas.train.balancing.equal import Equal
 from nas.train.balancing.fixed import Fixed
+from nas.train.balancing.svd import Svd
 from nas.train.balancing.uncertainty import Uncertainty
 
-BALANCERS: dict[str, type[Balancer]] = {"equal": Equal, "fixed": Fixed, "uncertainty": Uncertainty}
+BALANCERS: dict[str, type[Balancer]] = {"equal": Equal, "fixed": Fixed, "uncertainty": Uncertainty, "svd": Svd}
 
 __all__ = ["BALANCERS", "Balancer", "make_balancer"]
 
