@@ -12,7 +12,7 @@ from nas.core import ArchError, InputSpec, Task, nearest
 if TYPE_CHECKING:
     from nas.supernet import SpaceDefinition
 
-SPACES = {"slimmable": "search_spaces.slimmable:Slimmable"}
+SPACES = {"slimmable": "search_spaces.slimmable:Slimmable", "branched": "search_spaces.branched:Branched"}
 
 __all__ = ["SPACES", "make_space", "space_options"]
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
 
-from nas.core import InputSpec
+from nas.core import FloatArray, InputSpec
+
+Size = tuple[int, int]  # height, width
+Side = TypeVar("Side", int, FloatArray)
 
 
 def make_divisible(channels: float, divisor: int = 8) -> int:
@@ -15,6 +20,11 @@ def make_divisible(channels: float, divisor: int = 8) -> int:
     """
     rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * channels else rounded
+
+
+def strided(size: tuple[Side, Side], stride: int) -> tuple[Side, Side]:
+    """Return height and width after a 3×3 convolution with padding 1 and the given stride."""
+    return (size[0] - 1) // stride + 1, (size[1] - 1) // stride + 1
 
 
 class Normalize(nn.Module):
@@ -57,3 +67,9 @@ class BasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return shape (n, outputs, height / stride, width / stride)."""
         return torch.relu(self.conv2(self.conv1(x)) + self.shortcut(x))
+
+
+def residual_stage(inputs: int, outputs: int, blocks: int, stride: int, project: bool) -> nn.Sequential:
+    """Return basic blocks in a row, of which the first has the stride, and the 1×1 shortcut where told."""
+    first = BasicBlock(inputs, outputs, stride, project)
+    return nn.Sequential(first, *(BasicBlock(outputs, outputs, 1, project=False) for _ in range(blocks - 1)))

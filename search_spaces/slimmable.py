@@ -8,7 +8,7 @@ Architectures, ICCV 2023; the network itself (a ResNet-like encoder, FPN-like de
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import cast
 
@@ -16,50 +16,11 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas.core import ArchConfig, ArchError, Choice, FloatArray, InputSpec, SearchSpace, Task
+from nas.core import ArchConfig, Choice, FloatArray, InputSpec, SearchSpace, Task
 from nas.supernet import Features, MultiTaskNet, Outputs, Shapes, View, prefix_views
-from search_spaces.layers import BasicBlock, ConvNorm, Normalize, make_divisible
-
-Size = tuple[int, int]  # height, width
-MOST_CHANNELS = 8192  # beyond any use: catches a slip of the keyboard
-
-
-def _halved(size: Size, stride: int) -> Size:
-    """Return the size after a 3×3 convolution with padding 1 and the given stride."""
-    return (size[0] - 1) // stride + 1, (size[1] - 1) // stride + 1
-
-
-class PyramidDecoder(nn.Module):
-    """A dense prediction from the whole feature pyramid (Lin et al., 2017), coarse to fine, at one channel count."""
-
-    def __init__(self, inputs: Sequence[int], sizes: Sequence[Size], channels: int, outputs: int, full: Size) -> None:
-        super().__init__()
-        self.sizes, self.full = list(sizes), full
-        self.lateral = nn.ModuleList(nn.Conv2d(width, channels, 1) for width in inputs)
-        self.smooth = nn.ModuleList(ConvNorm(channels, channels) for _ in inputs)
-        self.head = nn.Conv2d(channels, outputs, 1)
-
-    def forward(self, features: Features) -> Tensor:
-        """Return shape (n, outputs, height, width) of the input."""
-        y = self.smooth[-1](self.lateral[-1](features[-1]))
-        for level in range(len(features) - 2, -1, -1):
-            y = F.interpolate(y, size=self.sizes[level], mode="nearest") + self.lateral[level](features[level])
-            y = self.smooth[level](y)
-        return F.interpolate(self.head(y), size=self.full, mode="bilinear", align_corners=False)
-
-
-class PooledDecoder(nn.Module):
-    """One prediction per image from the coarsest features."""
-
-    def __init__(self, inputs: int, channels: int, outputs: int) -> None:
-        super().__init__()
-        self.mix = ConvNorm(inputs, channels, 1)
-        self.head = nn.Linear(channels, outputs)
-
-    def forward(self, features: Features) -> Tensor:
-        """Return shape (n, outputs)."""
-        y: Tensor = self.head(self.mix(features[-1]).mean((2, 3)))
-        return y
+from search_spaces.decoders import Decoder, decoder_macs, make_decoder
+from search_spaces.layers import ConvNorm, Normalize, Size, make_divisible, residual_stage, strided
+from search_spaces.options import check_channels, check_counts, check_ratios, check_task_names, distinct
 
 
 class SlimmableNet(MultiTaskNet):
@@ -91,20 +52,14 @@ class SlimmableNet(MultiTaskNet):
         self.normalize = Normalize(input)
         self.stem = ConvNorm(input.channels, widths[0], 3, strides[0])
         self.stages = nn.ModuleList()
-        size, sizes = _halved(resolution, strides[0]), []
+        size, sizes = strided(resolution, strides[0]), []
         for stage, (width, depth) in enumerate(zip(widths, depths, strict=True)):
             before, stride = widths[max(stage - 1, 0)], strides[stage + 1]
-            first = BasicBlock(before, width, stride, project=stage > 0)
-            self.stages.append(nn.Sequential(first, *(BasicBlock(width, width, 1, project=False) for _ in range(depth - 1))))
-            size = _halved(size, stride)
+            self.stages.append(residual_stage(before, width, depth, stride, project=stage > 0))
+            size = strided(size, stride)
             sizes.append(size)
         self.decoders = nn.ModuleDict(
-            {
-                task.name: PyramidDecoder(widths, sizes, decoders[task.name], task.outputs, full)
-                if task.dense
-                else PooledDecoder(widths[-1], decoders[task.name], task.outputs)
-                for task in tasks
-            }
+            {task.name: make_decoder(task, widths, sizes, decoders[task.name], full) for task in tasks}
         )
 
     def encode(self, x: Tensor) -> Features:
@@ -124,12 +79,7 @@ class SlimmableNet(MultiTaskNet):
 
     def heads(self) -> dict[str, nn.Conv2d | nn.Linear]:
         """Return each decoder's last layer."""
-        return {task: cast("PyramidDecoder | PooledDecoder", decoder).head for task, decoder in self.decoders.items()}
-
-
-def _distinct(ratios: Sequence[float], size: Callable[[float], object]) -> tuple[float, ...]:
-    """Return the ratios that give different sizes, so that no network has two names; of equals the largest ratio."""
-    return tuple({size(float(ratio)): float(ratio) for ratio in ratios}.values())
+        return {task: cast("Decoder", decoder).head for task, decoder in self.decoders.items()}
 
 
 class Slimmable:
@@ -163,24 +113,11 @@ class Slimmable:
         decoder_channels: int = 64,
         stem_stride: int = 2,
     ) -> None:
-        for name, values in (("widths", widths), ("depths", depths), ("resolutions", resolutions)):
-            if not values or list(values) != sorted(set(values)) or values[0] <= 0 or not np.isfinite(values).all():
-                raise ArchError(f"{name} are positive and ascend: got {list(values)}; write for example [0.25, 0.5, 1.0]")
-        if any(depth != int(depth) for depth in depths):
-            raise ArchError(f"depths are whole numbers: got {list(depths)}; write for example [1, 2]")
-        sizes = [*channels, decoder_channels]
-        most = max(sizes) * max(widths[-1], 1)
-        if not channels or min(sizes) < 8 or most > MOST_CHANNELS or stem_stride not in (1, 2, 4):
-            raise ArchError(
-                f"channels and decoder_channels, times the largest width, are from 8 to {MOST_CHANNELS} and stem_stride is "
-                f"1, 2 or 4: got {list(channels)}, {decoder_channels}, times {widths[-1]}, and {stem_stride}"
-            )
-        for task in tasks:
-            if not task.name or "." in task.name or hasattr(nn.ModuleDict, task.name):
-                raise ArchError(
-                    f"a task's name has no dot and is no word of torch's own, as type or items are: got {task.name!r}; "
-                    "give the task another name"
-                )
+        check_ratios("widths", widths)
+        check_ratios("resolutions", resolutions)
+        check_counts("depths", depths)
+        check_channels(channels, decoder_channels, widths, stem_stride)
+        check_task_names(tasks)
         self.tasks, self.input = tuple(tasks), input
         self.channels, self.decoder_channels = tuple(channels), decoder_channels
         self.strides = (stem_stride, 1, *(2 for _ in channels[1:]))
@@ -188,10 +125,10 @@ class Slimmable:
         self.space = SearchSpace(
             "slimmable",
             [
-                Choice("resolution", _distinct(resolutions, self._resolution)),
-                *(Choice(f"encoder.{stage}.width", _distinct(widths, partial(self._width, stage))) for stage in stages),
+                Choice("resolution", distinct(resolutions, self._resolution)),
+                *(Choice(f"encoder.{stage}.width", distinct(widths, partial(self._width, stage))) for stage in stages),
                 *(Choice(f"encoder.{stage}.depth", tuple(int(depth) for depth in depths)) for stage in stages),
-                *(Choice(f"decoder.{task.name}.width", _distinct(widths, self._decoder_width)) for task in self.tasks),
+                *(Choice(f"decoder.{task.name}.width", distinct(widths, self._decoder_width)) for task in self.tasks),
             ],
         )
 
@@ -223,14 +160,11 @@ class Slimmable:
         channels = [np.array([self._width(s, float(arch[f"encoder.{s}.width"])) for arch in archs]) for s in stages]
         depths = [np.array([int(arch[f"encoder.{s}.depth"]) for arch in archs]) for s in stages]
 
-        def halved(side: FloatArray, stride: int) -> FloatArray:
-            return (side - 1) // stride + 1
-
-        height, width = halved(height, self.strides[0]), halved(width, self.strides[0])
+        height, width = strided((height, width), self.strides[0])
         total = 9.0 * self.input.channels * channels[0] * height * width  # stem
         areas = []
         for s in stages:
-            height, width = halved(height, self.strides[s + 1]), halved(width, self.strides[s + 1])
+            height, width = strided((height, width), self.strides[s + 1])
             areas.append(height * width)
             before, own = channels[max(s - 1, 0)], channels[s]
             total += 9.0 * own * (before + (2 * depths[s] - 1) * own) * areas[s]
@@ -238,12 +172,7 @@ class Slimmable:
                 total += 1.0 * before * own * areas[s]  # shortcut
         for task in self.tasks:
             own = np.array([self._decoder_width(float(arch[f"decoder.{task.name}.width"])) for arch in archs])
-            if task.dense:
-                for s in stages:
-                    total += 1.0 * own * (channels[s] + 9 * own) * areas[s]  # lateral, smooth
-                total += 1.0 * own * task.outputs * areas[0]
-            else:
-                total += 1.0 * own * channels[-1] * areas[-1] + own * task.outputs
+            total += decoder_macs(task, channels, areas, own)
         return np.asarray(total, dtype=float)
 
     def _resolution(self, ratio: float) -> Size:

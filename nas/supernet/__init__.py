@@ -2,6 +2,7 @@
 
 from nas.supernet.alone import Alone
 from nas.supernet.blocks import Block, block_of, blocks
+from nas.supernet.branching import Branching
 from nas.supernet.definition import Features, MultiTaskNet, Outputs, SpaceDefinition
 from nas.supernet.recalibration import recalibrate
 from nas.supernet.supernet import Supernet
@@ -10,6 +11,7 @@ from nas.supernet.view import Shapes, View, prefix_views
 __all__ = [
     "Alone",
     "Block",
+    "Branching",
     "Features",
     "MultiTaskNet",
     "Outputs",

@@ -25,7 +25,12 @@ OPTIONS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
         {"channels": (16, 32, 24), "decoder_channels": 16},
         {"channels": (16, 24), "decoder_channels": 24, "stem_stride": 1, "widths": (0.5, 1.0), "depths": (1, 2, 3)},
         {"channels": (20,), "decoder_channels": 9, "stem_stride": 4, "resolutions": (0.5, 0.625, 1.0, 1.25)},
-    )
+    ),
+    "branched": (
+        {"channels": (16, 32, 24), "decoder_channels": 16, "blocks": 1},
+        {"channels": (16, 24), "decoder_channels": 24, "stem_stride": 1, "widths": (0.5, 1.0)},
+        {"channels": (20,), "decoder_channels": 9, "stem_stride": 4, "blocks": 3},
+    ),
 }
 INPUTS = ((3, 30, 42), (1, 32, 24), (3, 8, 8))  # channels, height, width
 TASKS = ((SEG, DEPTH, NORMALS), (SEG, ROOM), (ROOM,))

@@ -14,7 +14,9 @@ from space_cases import DEPTH, NORMALS, input_spec
 
 from hw_profiles.counting import count_cost
 from nas.core import ArchConfig, Task
+from nas.supernet import Branching
 from search_spaces import SPACES, make_space, space_options
+from search_spaces.branched import Branched
 from search_spaces.slimmable import Slimmable
 
 DOCS = Path(__file__).parents[2] / "docs" / "spaces"
@@ -27,8 +29,39 @@ def number(text: str) -> int:
     return int(text.replace(",", ""))
 
 
+BRANCHED_PAGE = (DOCS / "branched.md").read_text(encoding="utf-8")
+
+
 def test_every_space_has_a_page() -> None:
     assert {path.stem for path in DOCS.glob("*.md")} == set(SPACES)
+
+
+def test_the_numbers_of_trees() -> None:
+    rows = re.findall(r"^\| (\d) \| ([\d,]+) \| ([\d,]+) \|$", BRANCHED_PAGE, re.MULTILINE)
+    assert len(rows) == 4
+    for tasks, trees, archs in rows:
+        chosen = (*TASKS, Task("room", "classification", 4))[: int(tasks)]
+        assert make_space("branched", {"widths": [1.0]}, chosen, DEFINITION.input).space.count() == number(trees)
+        assert make_space("branched", {}, chosen, DEFINITION.input).space.count() == number(archs)
+
+
+def test_the_costs_of_trees() -> None:
+    definition = make_space("branched", {}, TASKS, DEFINITION.input)
+    assert isinstance(definition, Branching)
+    names = tuple(task.name for task in TASKS)
+    together, apart = (names,), tuple((name,) for name in names)
+    archs = {
+        "smallest": definition.space.smallest(),
+        "all shared, full widths": definition.arch_of([together] * 4),
+        "parted after layer 1, full widths": definition.arch_of([together] * 2 + [apart] * 2),
+        "largest": definition.space.largest(),
+    }
+    for label, arch in archs.items():
+        found = re.search(rf"^\| {label} \| ([\d,]+) \| ([\d,]+) \|$", BRANCHED_PAGE, re.MULTILINE)
+        assert found is not None
+        with torch.device("meta"):
+            cost = count_cost(definition.build(arch).eval(), definition.input)
+        assert (number(found[1]), number(found[2])) == (cost["macs"], cost["params"])
 
 
 def test_the_numbers_of_architectures() -> None:
@@ -61,17 +94,26 @@ def test_the_costs() -> None:
     assert f"it takes {whole - less:.0f} million less" in PAGE
 
 
-def test_the_defaults_of_the_options() -> None:
-    parameters = inspect.signature(Slimmable).parameters
-    for option in space_options("slimmable"):
-        found = re.search(rf"^\| `{option}` \| `([^`]+)` \|", PAGE, re.MULTILINE)
+@pytest.mark.parametrize(("space", "page"), [(Slimmable, PAGE), (Branched, BRANCHED_PAGE)], ids=["slimmable", "branched"])
+def test_the_defaults_of_the_options(space: type, page: str) -> None:
+    parameters = inspect.signature(space).parameters
+    for option in space_options(space.__name__.lower()):
+        found = re.search(rf"^\| `{option}` \| `([^`]+)` \|", page, re.MULTILINE)
         assert found is not None, option
         default = parameters[option].default
         assert yaml.safe_load(found[1]) == (list(default) if isinstance(default, tuple) else default)
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+def blocks(language: str, page: str = PAGE) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+
+
+def test_the_job_of_the_page_of_trees_is_a_space() -> None:
+    (block,) = blocks("yaml", BRANCHED_PAGE)
+    spec: dict[str, Any] = yaml.safe_load(block)["space"]
+    space = make_space(spec["name"], spec["options"], TASKS, DEFINITION.input).space
+    trees = make_space("branched", spec["options"] | {"widths": [1.0]}, TASKS, DEFINITION.input).space
+    assert trees.count() == 22 < space.count()
 
 
 def test_the_job_of_the_page_is_a_space() -> None:
