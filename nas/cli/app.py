@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from nas import __version__
-from nas.cli import export, files, lists, pages, runs
+from nas.cli import affinity, export, files, lists, pages, runs
 from nas.cli.options import StoreOption
 from nas.core import CancelledError, NasError, UserError
 
@@ -71,6 +71,7 @@ app.command("resume")(runs.resume)
 app.command("pareto")(lists.pareto)
 app.command("export")(export.export)
 app.command("profile")(export.profile)
+app.command("affinity")(affinity.affinity)
 app.command("devices")(lists.devices)
 app.command("dashboard")(pages.dashboard)
 app.command("demo")(runs.demo)

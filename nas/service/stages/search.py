@@ -11,6 +11,7 @@ import numpy as np
 
 from nas.core import ArchConfig, Evaluation, JobSpec, NasError, PredictorReport, Source, Stage, UserError
 from nas.search import make_searcher
+from nas.service.affinity import proposals
 from nas.service.context import JobContext
 from nas.service.executors import Worker
 from nas.service.latency_features import Vectorised
@@ -80,7 +81,8 @@ def search(context: JobContext) -> None:
     reused = _take_over(scribe)
     searcher.tell([*reused, *told, *unpromising(screened, [row.arch for row in told])])
     known = {row.arch.key for row in [*reused, *told]}
-    first = [arch for arch in seeds(context) if arch.key not in known]
+    start = dict.fromkeys([*seeds(context), *proposals(context, searched(context))])
+    first = [arch for arch in start if arch.key not in known]
     count, budget = len(told), spec.search.evaluations
     pool = Pool(lambda: evaluator(context), spec.search.workers, context.check)
     try:
