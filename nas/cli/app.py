@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from nas import __version__
-from nas.cli import affinity, export, files, lists, pages, runs
+from nas.cli import affinity, control, export, files, lists, pages, runs
 from nas.cli.options import StoreOption
 from nas.core import CancelledError, NasError, UserError
 
@@ -69,6 +69,7 @@ app.command("watch")(runs.watch)
 app.command("cancel")(runs.cancel)
 app.command("resume")(runs.resume)
 app.command("pareto")(lists.pareto)
+app.command("control")(control.control)
 app.command("export")(export.export)
 app.command("profile")(export.profile)
 app.command("affinity")(affinity.affinity)

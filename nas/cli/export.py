@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from nas.cli.control import BudgetOption
 from nas.cli.options import FormatOption, JobArgument, StoreOption, opened
 from nas.cli.tables import show
 from nas.core import UserError, parse_limit, parse_preference
@@ -26,18 +27,34 @@ def export(
     arch: Annotated[str | None, typer.Option("--arch", metavar="KEY", help="Key of a point of the front.")] = None,
     limit: LimitOption = None,
     prefer: PreferOption = None,
+    budget: BudgetOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="PATH", help="File or folder. Default: the job's folder.")
     ] = None,
     store: StoreOption = None,
 ) -> None:
-    """Export one point of the front as a checked ONNX file and print its path; its model card lies beside it."""
+    """Export one point of the front as a checked ONNX file and print its path; its model card lies beside it.
+
+    With --budget the subnet is none of the front: it is the one that nas control answers, measured before it is exported.
+    """
     if arch is not None and (limit or prefer):
         raise UserError(f"a point is picked by its key or by limits and preferences, not both: got --arch {arch}; drop one")
+    if budget is not None and (arch is not None or limit):
+        raise UserError(f"a budget asks for a subnet of its own: got --budget {budget} too; drop it, or --arch and --limit")
+    bound = None if budget is None else parse_limit(budget)
     opened_store = opened(ctx, store)
     record = opened_store.job(job)
     preference = None if prefer is None else parse_preference(prefer, [task.name for task in record.spec.tasks])
     limits = [parse_limit(text) for text in limit or ()]
+    if bound is not None:
+        from nas.service.controlled import beyond, export_controlled, over
+
+        weights = preference or {task.name: 1.0 for task in record.spec.tasks}
+        path, row = export_controlled(opened_store, record.id, bound, weights, out)
+        if over(row, bound) > 0:
+            typer.echo(beyond(row, bound), err=True)
+        typer.echo(path)
+        return
     from nas.service import api  # a mistake in the options is said without waiting for it
 
     path = api.export(opened_store, record.id, key=arch, limits=limits, preference=preference, out=out)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hw_profiles.devices import load_device
-from nas.core import DataError, FloatArray, Predictor, PredictorReport, Profile, Stage
+from nas.core import DataError, FloatArray, JobId, Predictor, PredictorReport, Profile, Stage, Store
 from nas.service.context import JobContext
 from nas.service.latency_features import Vectorised, latency_features
 from nas.service.latency_limits import check_limits
@@ -87,13 +87,18 @@ def by_operators(definition: SpaceDefinition, rows: Sequence[Profile], target: s
 
 def latency_functions(context: JobContext) -> dict[str, Vectorised]:
     """Return each device's predicted latency as a vectorised function of architectures."""
-    stored = {r.target: (r.kind, state) for r, state in context.store.predictors(context.job) if "@" in r.target}
-    own = {t: latency_function(context.definition, kind, state) for t, (kind, state) in stored.items() if kind != TRANSFER}
-    first = own.get(f"latency_ms@{load_device(context.spec.devices[0]).name}")
+    return predicted_latency(context.store, context.job, context.definition)
+
+
+def predicted_latency(store: Store, job: JobId, definition: SpaceDefinition) -> dict[str, Vectorised]:
+    """Return what `latency_functions` returns, of a job that need not be running."""
+    stored = {r.target: (r.kind, state) for r, state in store.predictors(job) if "@" in r.target}
+    own = {t: latency_function(definition, kind, state) for t, (kind, state) in stored.items() if kind != TRANSFER}
+    first = own.get(f"latency_ms@{load_device(store.job(job).spec.devices[0]).name}")
 
     def moved(state: Mapping[str, Any]) -> Vectorised:
         assert first is not None, "the first device has a predictor of its own"
-        return lambda archs: predict_transfer(context.definition, state, archs, first(archs))
+        return lambda archs: predict_transfer(definition, state, archs, first(archs))
 
     return own | {target: moved(state) for target, (kind, state) in stored.items() if kind == TRANSFER}
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hw_profiles.devices import load_device
-from nas.core import ArchConfig, Artifact, Evaluation, Objective, Stage, UserError, front
+from nas.core import ArchConfig, Artifact, Evaluation, JobId, Objective, Stage, Store, UserError, front
 from nas.core.evaluation import Source
 from nas.service.candidates import keep_file
 from nas.service.context import JobContext
@@ -30,9 +30,7 @@ def verify(context: JobContext) -> None:
     left = [arch for arch in chosen if arch.key not in have]
     count, total = len(chosen) - len(left), len(chosen)
     store.progress(job, Stage.VERIFY, count, total, "candidates", "starting")
-    meters = {name: reference(context, name) for name in spec.devices} if left else {}
-    timers = {name: Pool(lambda n=name, ms=ms: profiler(context, n, ms), 1, context.check) for name, (_, ms) in meters.items()}  # type: ignore[misc]
-    fingerprints = ",".join(fingerprint.key for fingerprint, _ in meters.values())
+    timers, fingerprints = timing(context) if left else ({}, "")
     pool = Pool(lambda: evaluator(context), spec.search.workers, context.check)
     try:
         # Files and their accuracy first, as many at a time as there are workers; then latency, one by one: nothing else runs
@@ -40,7 +38,7 @@ def verify(context: JobContext) -> None:
         size = spec.search.workers if context.executor.concurrent else 1
         for start in range(0, len(left), size):
             for arch, result in list(pool.run("verify", left[start : start + size], job)):
-                row = _evaluation(context, arch, result, timers, fingerprints)
+                row = measured(context, arch, result, timers, fingerprints)
                 store.add(job, [row])
                 count += 1
                 store.progress(job, Stage.VERIFY, count, total, "candidates", row.failure or f"{arch.key} measured")
@@ -54,20 +52,43 @@ def verify(context: JobContext) -> None:
     store.finish(job, Stage.VERIFY, {"candidates": total, "front": len(points)})
 
 
-def _evaluation(
-    context: JobContext, arch: ArchConfig, result: Any, timers: Mapping[str, Pool], fingerprints: str
+def timing(context: JobContext) -> tuple[dict[str, Pool], str]:
+    """Return a pool of one worker that measures latency for each device of the job, and the fingerprints of the devices."""
+    meters = {name: reference(context, name) for name in context.spec.devices}
+    timers = {name: Pool(lambda n=name, ms=ms: profiler(context, n, ms), 1, context.check) for name, (_, ms) in meters.items()}  # type: ignore[misc]
+    return timers, ",".join(fingerprint.key for fingerprint, _ in meters.values())
+
+
+def measured(
+    context: JobContext,
+    arch: ArchConfig,
+    result: Any,
+    timers: Mapping[str, Pool],
+    fingerprints: str,
+    stage: str = VERIFY,
+    weights: str | None = None,
 ) -> Evaluation:
-    """Return a candidate as its file was measured, after its latency on every device; the file is kept."""
+    """Return a network as its file was measured, after its latency on every device; the file is kept.
+
+    Args:
+        context: Of the job.
+        arch: The network.
+        result: Its metrics, its file and a picture of predictions, or the error that a worker met.
+        timers: Of `timing`.
+        fingerprints: Of `timing`.
+        stage: That the evaluation is of.
+        weights: Digest of the weights' file; None means the supernet's.
+    """
     store, job, seed = context.store, context.job, context.spec.seed
-    checkpoint = store.stages(job)[Stage.TRAIN].result.get("checkpoint")
+    checkpoint = weights or store.stages(job)[Stage.TRAIN].result.get("checkpoint")
     if isinstance(result, Exception):
-        return Evaluation(arch, {}, Source.MEASURED, VERIFY, "test", None, checkpoint, seed, failure=reason(result))
+        return Evaluation(arch, {}, Source.MEASURED, stage, "test", None, checkpoint, seed, failure=reason(result))
     metrics, content, picture = result
     metrics = with_delta_m(context, dict(metrics), "test")
     bad = [o.metric for o in context.spec.objectives if not o.device and not math.isfinite(metrics.get(o.metric, math.nan))]
     if bad:
         why = not_finite(bad, metrics)
-        return Evaluation(arch, {}, Source.MEASURED, VERIFY, "test", None, checkpoint, seed, failure=why)
+        return Evaluation(arch, {}, Source.MEASURED, stage, "test", None, checkpoint, seed, failure=why)
     latencies, spreads = {}, {}
     for name, timer in timers.items():
         ((_, latency),) = timer.run("measure", [content])
@@ -76,16 +97,17 @@ def _evaluation(
         metric = f"latency_ms@{load_device(name).name}"
         latencies[metric], spreads[metric] = latency.ms, latency.spread * latency.ms
     keep_file(store, job, arch, content)
-    _keep_picture(context, arch, picture)
-    return Evaluation(arch, metrics | latencies, Source.MEASURED, VERIFY, "test", fingerprints, checkpoint, seed, std=spreads)
+    keep_picture(store, job, arch, picture)
+    return Evaluation(arch, metrics | latencies, Source.MEASURED, stage, "test", fingerprints, checkpoint, seed, std=spreads)
 
 
-def _keep_picture(context: JobContext, arch: ArchConfig, picture: bytes) -> None:
-    folder = context.folder / "samples"
+def keep_picture(store: Store, job: JobId, arch: ArchConfig, picture: bytes) -> None:
+    """Write the sample predictions of a verified architecture into the job's folder."""
+    folder = store.folder(job) / "samples"
     folder.mkdir(exist_ok=True)
     path = folder / f"{arch.key}.png"
     path.write_bytes(picture)
-    context.store.add_artifact(context.job, Artifact("sample", path, hashlib.sha256(picture).hexdigest(), arch.key))
+    store.add_artifact(job, Artifact("sample", path, hashlib.sha256(picture).hexdigest(), arch.key))
 
 
 def _why_empty(rows: list[Evaluation], objectives: tuple[Objective, ...]) -> str:
