@@ -8,6 +8,8 @@ import sys
 import streamlit as st
 
 from nas.core import Artifact, Evaluation, Event, JobRecord, PredictorReport, Profile, Stage, StageRecord, Store
+from nas.core.affinity import AFFINITY, Affinity
+from nas.core.control import KIND, ControlTable, stored_table, subject
 from nas.store import open_store
 
 FRESH_S = 1.5  # how old a copy may be: shorter than the time between two live updates
@@ -88,3 +90,20 @@ def events(job_id: str) -> list[Event]:
 def artifacts(job_id: str, kind: str, key: str) -> list[Artifact]:
     """Return the files of one architecture that are still there."""
     return [each for each in _store().artifacts(job_id, kind, key) if each.path.is_file()]
+
+
+def affinity(job_id: str) -> Affinity | None:
+    """Return how alike a job's tasks are; None where that was not measured, or its file is gone."""
+    found = [each.path for each in _store().artifacts(job_id, AFFINITY) if each.path.is_file()]
+    return Affinity.from_json(found[-1].read_text(encoding="utf-8")) if found else None
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _control(at: str | None, job_id: str, made: str) -> ControlTable | None:
+    return stored_table(_open(at), job_id)
+
+
+def control(job_id: str) -> ControlTable | None:
+    """Return the control table of a job, read once; None where it has none of its present weights."""
+    found = _store().artifacts(job_id, KIND)
+    return _control(url(), job_id, f"{found[-1].sha256} {subject(_store(), job_id)}") if found else None

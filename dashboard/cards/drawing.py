@@ -2,7 +2,7 @@
 
 The names of the choices say what they are: ``resolution``, ``encoder.STAGE.width``, ``encoder.STAGE.depth``,
 ``decoder.TASK.width`` and ``decoder.TASK.depth``. Choices with other names are not drawn; a space without
-encoder stages is shown as a table.
+encoder stages is shown as a table, and one whose encoder is a tree is drawn by `dashboard.cards.tree`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import pandas as pd
 from plotly import graph_objects as go
 
 from dashboard import palette
+from dashboard.cards import shapes, tree
 from nas.core import ArchConfig
 
 _NAME = re.compile(r"^(encoder|decoder)\.([^.]+)\.(width|depth)$")
@@ -34,8 +35,10 @@ def info(arch: ArchConfig, others: Sequence[ArchConfig] = ()) -> pd.DataFrame:
             at most one is a ratio, whose largest is one.
 
     Returns:
-        Empty where the space names no encoder stage.
+        Empty where the space names no encoder stage; the columns of `tree.info` where its encoder is a tree.
     """
+    if tree.branches(arch):
+        return tree.info(arch, others)
     parts: dict[tuple[str, str], dict[str, float]] = {}
     for name, option in arch.items():
         match = _NAME.match(name)
@@ -63,28 +66,30 @@ def info(arch: ArchConfig, others: Sequence[ArchConfig] = ()) -> pd.DataFrame:
 
 def draw(frame: pd.DataFrame) -> go.Figure:
     """Return the drawing of what `info` gave: solid is what the subnet keeps, outlined is what the supernet has."""
+    if "layer" in frame:
+        return tree.draw(frame)
     figure = go.Figure()
     stages = [row for _, row in frame[frame["part"] == "encoder"].iterrows()]
     decoders = [row for _, row in frame[frame["part"] == "decoder"].iterrows()]
     entry = frame[frame["part"] == "input"]
     x = 0.0
-    _box(figure, x, 0.0, 0.75, _TALL, None, 1.0)
+    shapes.box(figure, x, 0.0, 0.75, _TALL, None, 1.0)
     title = f"input<br>{_resolution(entry.iloc[0]['name'])}" if len(entry) else "input"
-    _text(figure, x + 0.375, 0.0, title)
+    shapes.text(figure, x + 0.375, 0.0, title)
     x += 0.75
     hovers: list[tuple[float, float, str]] = []
     for stage in stages:
-        _link(figure, x, 0.0, x + _STAGE_GAP, 0.0)
+        shapes.link(figure, x, 0.0, x + _STAGE_GAP, 0.0)
         x += _STAGE_GAP
         start = x
         for block in range(max(stage["max_depth"], stage["depth"])):
             kept = block < stage["depth"]
-            _box(figure, x, 0.0, _BLOCK, _TALL, palette.MEASURED if kept else None, stage["width"] / stage["max_width"])
+            shapes.box(figure, x, 0.0, _BLOCK, _TALL, palette.MEASURED if kept else None, stage["width"] / stage["max_width"])
             x += _BLOCK + _GAP
         x -= _GAP
         middle = (start + x) / 2
         blocks = f"{stage['depth']} block{'s' if stage['depth'] != 1 else ''}"
-        _text(
+        shapes.text(
             figure, middle, -_TALL / 2 - 0.34, f"<b>{_ratio(stage)}</b>{_precision(stage)}<br>stage {stage['name']} · {blocks}"
         )
         hovers.append((middle, 0.0, f"encoder stage {stage['name']}<br>width <b>{_ratio(stage)}</b><br>{blocks}"))
@@ -92,27 +97,16 @@ def draw(frame: pd.DataFrame) -> go.Figure:
     pitch = 1.15 if count > 2 else 1.5
     for i, decoder in enumerate(decoders):
         y = ((count - 1) / 2 - i) * pitch
-        _link(figure, x, 0.0, x + 1.1, y)
+        shapes.link(figure, x, 0.0, x + 1.1, y)
         left = x + 1.1
-        _box(figure, left, y, _DECODER, 0.8, palette.series(i + 1), decoder["width"] / decoder["max_width"])
-        _text(figure, left + _DECODER + 0.15, y, f"<b>{_ratio(decoder)}</b>{_precision(decoder)}<br>{decoder['name']}", "left")
-        hovers.append((left + _DECODER / 2, y, f"decoder of {decoder['name']}<br>width <b>{_ratio(decoder)}</b>"))
-    figure.add_trace(
-        go.Scatter(
-            x=[each[0] for each in hovers],
-            y=[each[1] for each in hovers],
-            mode="markers",
-            marker={"size": 34, "opacity": 0},
-            hovertext=[each[2] for each in hovers],
-            hovertemplate="%{hovertext}<extra></extra>",
+        shapes.box(figure, left, y, _DECODER, 0.8, palette.series(i + 1), decoder["width"] / decoder["max_width"])
+        shapes.text(
+            figure, left + _DECODER + 0.15, y, f"<b>{_ratio(decoder)}</b>{_precision(decoder)}<br>{decoder['name']}", "left"
         )
-    )
+        hovers.append((left + _DECODER / 2, y, f"decoder of {decoder['name']}<br>width <b>{_ratio(decoder)}</b>"))
+    shapes.hover(figure, hovers)
     half = max(_TALL / 2 + 0.75, (count - 1) / 2 * pitch + 0.6)
-    palette.style(figure, height=int(110 * half * 1.15) + 40, legend=False)
-    figure.update_xaxes(visible=False, range=[-0.1, x + 1.1 + _DECODER + 1.3], fixedrange=True)
-    figure.update_yaxes(visible=False, range=[-half, half], fixedrange=True)
-    figure.update_layout(margin={"l": 0, "r": 0, "t": 4, "b": 4})
-    return figure
+    return shapes.frame(figure, x + 1.1 + _DECODER + 1.3, half, int(110 * half * 1.15) + 40)
 
 
 def _natural(name: str) -> tuple[int, int, str]:
@@ -133,42 +127,3 @@ def _precision(row: pd.Series[Any]) -> str:
 
 def _ratio(row: pd.Series[Any]) -> str:
     return f"×{row['width']:g}" if row["max_width"] <= 1 else f"{row['width']:g}"
-
-
-def _box(figure: go.Figure, x: float, y: float, width: float, tall: float, colour: str | None, ratio: float) -> None:
-    outline = {"color": "rgba(128,138,150,0.5)", "width": 1, "dash": "dot" if colour or ratio < 1 else "solid"}
-    figure.add_shape(
-        type="path", path=_rounded(x, y, width, tall), line=outline, fillcolor="rgba(128,138,150,0.06)", layer="below"
-    )
-    if colour:
-        figure.add_shape(
-            type="path",
-            path=_rounded(x, y, width, tall * ratio),
-            line={"width": 0},
-            fillcolor=colour,
-            opacity=0.88,
-            layer="below",
-        )
-
-
-def _rounded(x: float, y: float, width: float, tall: float) -> str:
-    r = min(0.09, width / 4, tall / 4)
-    left, right, low, high = x, x + width, y - tall / 2, y + tall / 2
-    corners = (  # end of each edge, the corner, start of the next edge
-        ((right - r, low), (right, low), (right, low + r)),
-        ((right, high - r), (right, high), (right - r, high)),
-        ((left + r, high), (left, high), (left, high - r)),
-        ((left, low + r), (left, low), (left + r, low)),
-    )
-    turns = " ".join(f"L {a[0]},{a[1]} Q {b[0]},{b[1]} {c[0]},{c[1]}" for a, b, c in corners)
-    return f"M {left + r},{low} {turns} Z"
-
-
-def _link(figure: go.Figure, x0: float, y0: float, x1: float, y1: float) -> None:
-    a, b, middle = x0 + 0.06, x1 - 0.06, (x0 + x1) / 2
-    path = f"M {a},{y0} C {middle},{y0} {middle},{y1} {b},{y1}"
-    figure.add_shape(type="path", path=path, line={"color": "rgba(128,138,150,0.7)", "width": 1.6}, layer="below")
-
-
-def _text(figure: go.Figure, x: float, y: float, text: str, anchor: str = "center") -> None:
-    figure.add_annotation(x=x, y=y, text=text, showarrow=False, xanchor=anchor, align=anchor, font={"size": 13})
