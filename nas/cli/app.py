@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from nas import __version__
-from nas.cli import affinity, control, export, files, lists, pages, runs
+from nas.cli import affinity, control, export, files, finetune, lists, pages, runs
 from nas.cli.options import StoreOption
 from nas.core import CancelledError, NasError, UserError
 
@@ -72,6 +72,7 @@ app.command("pareto")(lists.pareto)
 app.command("control")(control.control)
 app.command("export")(export.export)
 app.command("profile")(export.profile)
+app.command("finetune")(finetune.finetune)
 app.command("affinity")(affinity.affinity)
 app.command("devices")(lists.devices)
 app.command("dashboard")(pages.dashboard)

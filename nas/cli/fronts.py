@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from nas.core import Evaluation, JobRecord, Store, front
+from nas.core.refinement import verified
 
 
 def measured_front(store: Store, job: JobRecord) -> list[Evaluation]:
-    """Return the verified front, or what the search has measured so far where nothing is verified yet."""
+    """Return the front of what was verified and refined, or what the search has measured so far where nothing is yet."""
     rows = store.evaluations(job.id)
-    verified = [row for row in rows if row.stage == "verify"]
-    return front(verified or [row for row in rows if row.stage in ("search", "reused")], job.spec.objectives)
+    return front(verified(rows) or [row for row in rows if row.stage in ("search", "reused")], job.spec.objectives)
 
 
 def contract(point: Evaluation) -> dict[str, Any]:

@@ -30,7 +30,8 @@ class Evaluation:
         metrics: Name to value: ``error.seg``, ``miou.seg``, ``macs``, ``latency_ms@local`` and so on.
         source: Measured or predicted. A latency that a predictor gave makes the whole evaluation predicted.
         stage: Which stage made it: ``search``, ``verify``, ``twins``; ``reused`` where another job's search did, ``screen``
-            where a search looked at a part of the images only, ``control`` where a budget and preferences asked for it.
+            where a search looked at a part of the images only, ``control`` where a budget and preferences asked for it;
+            ``finetuned`` and ``pruned`` where a subnet was refined afterwards.
         split: Data split of the task metrics: ``val``, ``test``, ``val-part``, or an empty string where there are none.
         device: Fingerprint key of the device of the latencies, where measured.
         checkpoint: SHA-256 of the weights, first 16 digits.

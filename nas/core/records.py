@@ -129,7 +129,7 @@ class Artifact:
     """A file that belongs to a job.
 
     Attributes:
-        kind: ``checkpoint``, ``candidate``, ``sample``, ``onnx``, ``card``, ``control``.
+        kind: ``checkpoint``, ``candidate``, ``sample``, ``onnx``, ``card``, ``control``, ``refined``.
         key: Architecture, where it belongs to one.
         path: Absolute.
         sha256: Of the file.

@@ -24,13 +24,13 @@ from nas.core import (
     nearest,
     recommend,
 )
+from nas.core.refinement import verified
 from nas.search import to_optuna
 from nas.service.driver import is_alive, run
 from nas.service.exporting import export_arch
 from nas.service.jobfile import read_job
 from nas.service.reuse import REUSED, adopt
 from nas.service.stages.search import SEARCH
-from nas.service.stages.verify import VERIFY
 from nas.service.workers import ProfileWorker, job_data, job_definition
 from nas.store import SqlStore
 from nas.supernet import SpaceDefinition
@@ -127,7 +127,7 @@ def export(
         ExportError: A check failed; no file is left.
     """
     spec = store.job(job).spec
-    rows = [row for row in store.evaluations(job, VERIFY) if not row.failure]
+    rows = [row for row in verified(store.evaluations(job)) if not row.failure]
     if not rows:
         raise UserError(f"an export needs a verified front: job {job} is {store.job(job).state}; let it finish first")
     if key is not None:

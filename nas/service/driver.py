@@ -49,7 +49,7 @@ def run(store: Store, job: JobId) -> JobState:
         NasError: A stage failed; the job's state and error say so.
     """
     # Ray prints the death of a worker on standard output, which belongs to what the command line answers.
-    with _claimed(store, job), contextlib.redirect_stdout(sys.stderr):
+    with claimed(store, job), contextlib.redirect_stdout(sys.stderr):
         store.set_state(job, JobState.RUNNING)
         context: JobContext | None = None
         try:
@@ -118,7 +118,7 @@ def _together(context: JobContext, branches: Sequence[Sequence[Step]]) -> None:
 
 
 @contextlib.contextmanager
-def _claimed(store: Store, job: JobId) -> Iterator[None]:
+def claimed(store: Store, job: JobId) -> Iterator[None]:
     """Make this process the job's driver.
 
     Whoever holds the lock file is the only one on this machine: the kernel frees it when a driver dies, so that what a dead

@@ -8,12 +8,17 @@ from pathlib import Path
 from hw_profiles.devices import fingerprint, load_device
 from hw_profiles.timing import LatencyMeter
 from nas.core import Artifact, Evaluation, ExportError, JobId, Store
+from nas.core.refinement import has_own_weights, inherited_arch
+from nas.data import MultiTaskData
 from nas.export import CardFacts, export_model
 from nas.service.candidates import candidate_file, file_metrics, kept_file, samples
-from nas.service.workers import CHECKPOINT, job_data, job_evaluator
+from nas.service.workers import CHECKPOINT, job_data, job_definition, job_evaluator
+from nas.supernet import MultiTaskNet
 from nas.tasks import task_kind
 from nas.train.checkpoint import sha256
+from nas.train.finetune import load_refined
 
+REFINED = "refined"  # of the artifact: weights of one network
 ERROR_TOLERANCE = 0.005  # relative, of each task's error: the file against what was verified
 LATENCY_TOLERANCE = 0.10  # relative
 LATENCY_ATTEMPTS = 3
@@ -35,13 +40,7 @@ def export_arch(store: Store, job: JobId, row: Evaluation, out: Path | None) -> 
     """
     spec, folder = store.job(job).spec, store.folder(job)
     data = job_data(spec)
-    if row.checkpoint is not None and not sha256(folder / CHECKPOINT).startswith(row.checkpoint):
-        raise ExportError(
-            f"an export takes the weights that were verified: {folder / CHECKPOINT} is not {row.checkpoint} any more; "
-            "run the job again"
-        )
-    evaluator = job_evaluator(spec, folder, data)
-    module = evaluator.module(row.arch).cpu()
+    module = _module(store, job, row, data).cpu()
     device = load_device(spec.devices[0])
     here = fingerprint(device)
     meter = LatencyMeter(device)
@@ -89,6 +88,23 @@ def export_arch(store: Store, job: JobId, row: Evaluation, out: Path | None) -> 
     store.add_artifact(job, Artifact("card", made.json, sha256(made.json), row.arch.key))
     store.add_artifact(job, Artifact("card", made.markdown, sha256(made.markdown), row.arch.key))
     return made.onnx
+
+
+def _module(store: Store, job: JobId, row: Evaluation, data: MultiTaskData) -> MultiTaskNet:
+    """Return the network of a verified evaluation with the weights it was verified with: the supernet's, or its own."""
+    spec, folder = store.job(job).spec, store.folder(job)
+    own = has_own_weights(row.arch)
+    files = [artifact.path for artifact in store.artifacts(job, REFINED, row.arch.key)] if own else [folder / CHECKPOINT]
+    for path in files:
+        if row.checkpoint is None or (path.is_file() and sha256(path).startswith(row.checkpoint)):
+            if own:
+                return load_refined(path, job_definition(spec, data))[0]
+            return job_evaluator(spec, folder, data).module(row.arch)
+    again = f"nas finetune {job} --arch {inherited_arch(row.arch).key}" if own else "run the job"
+    raise ExportError(
+        f"an export takes the weights that were verified: {files[0] if files else row.arch.key} is not {row.checkpoint} any "
+        f"more; {again} again"
+    )
 
 
 def _near(metric: str, measured: float, promised: float, tolerance: float) -> None:

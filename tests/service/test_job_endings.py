@@ -118,9 +118,9 @@ def test_one_driver_runs_a_job(store: SqlStore, spec: JobSpec) -> None:
 
 def hold(url: str, job: str, entered: object, leave: object) -> None:
     """Be the job's driver until told to leave."""
-    from nas.service.driver import _claimed
+    from nas.service.driver import claimed
 
-    with _claimed(open_store(url), job):
+    with claimed(open_store(url), job):
         entered.set()  # type: ignore[attr-defined]
         leave.wait(60)  # type: ignore[attr-defined]
 

@@ -7,6 +7,8 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Protocol
 
+from nas.service.executors.halving import Halving
+
 Row = dict[str, Any]
 Report = Callable[[Row], None]
 
@@ -57,6 +59,7 @@ class Executor(Protocol):
         folder: Path,
         cpus: float = 1,
         gpus: float = 0,
+        halving: Halving | None = None,
     ) -> None:
         """Run a few long training runs, one per configuration.
 
@@ -67,6 +70,7 @@ class Executor(Protocol):
             folder: For what is noted of the runs; emptied before and after.
             cpus: Cores per run.
             gpus: GPUs per run.
+            halving: Which runs are stopped before their end; None lets all of them end.
 
         Raises:
             WorkerError: A run failed.

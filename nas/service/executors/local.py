@@ -11,6 +11,11 @@ from typing import Any
 
 from nas.core import NasError, WorkerError
 from nas.service.executors.executor import Report, Row
+from nas.service.executors.halving import Halving, Rungs
+
+
+class _Stopped(BaseException):
+    """Ends a run from within what it reports to; no error, so that no run takes it for one."""
 
 
 class LocalWorker:
@@ -61,11 +66,21 @@ class LocalExecutor:
         folder: Path,
         cpus: float = 1,
         gpus: float = 0,
+        halving: Halving | None = None,
     ) -> None:
         """See `Executor`; the runs follow each other."""
+        rungs = Rungs(halving) if halving else None
         for config in configs:
+
+            def report(row: Row, name: str = config["name"]) -> None:
+                on_report({**row, "name": name})
+                if rungs and not rungs.goes_on(name, row):
+                    raise _Stopped
+
             try:
-                train(dict(config), lambda row, name=config["name"]: on_report({**row, "name": name}))  # type: ignore[misc]
+                train(dict(config), report)
+            except _Stopped:
+                continue
             except NasError:
                 raise
             except Exception as error:

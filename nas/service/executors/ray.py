@@ -16,6 +16,7 @@ from typing import Any
 
 from nas.core import DeviceError, WorkerError
 from nas.service.executors.executor import Report, Row
+from nas.service.executors.halving import Halving
 
 # Before Ray is imported: nothing is reported anywhere.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -133,11 +134,12 @@ class RayExecutor:
         folder: Path,
         cpus: float = 1,
         gpus: float = 0,
+        halving: Halving | None = None,
     ) -> None:
         """See `Executor`; the runs are Ray Tune trials, as many at a time as there is room for."""
         from nas.service.executors.trials import run_trials  # Tune takes a second to import, and most jobs have no twins
 
-        run_trials(train, configs, on_report, folder, cpus, gpus)
+        run_trials(train, configs, on_report, folder, cpus, gpus, halving)
 
     def close(self) -> None:
         """Stop the Ray that was started here; leave a cluster that was joined."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from ray import tune
 
 from nas.core import WorkerError
 from nas.service.executors.executor import Report, Row
+from nas.service.executors.halving import Halving
 
 RESTARTS = 2  # of a trial whose process died; it goes on from its own checkpoint
 
@@ -41,6 +43,7 @@ def run_trials(
     folder: Path,
     cpus: float,
     gpus: float,
+    halving: Halving | None = None,
 ) -> None:
     """See `nas.service.executors.Executor.trials`."""
 
@@ -54,13 +57,14 @@ def run_trials(
             raise
 
     def trial(config: Row) -> None:
-        train(config["run"], lambda row: tune.report({"row": row}))
+        train(config["run"], lambda row: tune.report({**_compared(row, halving), "row": row}))
 
     shutil.rmtree(folder, ignore_errors=True)  # of a driver that was killed
     try:
         tuner = tune.Tuner(
             tune.with_resources(trial, {"cpu": cpus, "gpu": gpus}),
             param_space={"run": tune.grid_search([dict(config) for config in configs])},
+            tune_config=tune.TuneConfig(scheduler=_scheduler(halving)) if halving else None,
             run_config=tune.RunConfig(
                 name="trials",
                 storage_path=str(folder),
@@ -79,3 +83,21 @@ def run_trials(
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _compared(row: Row, halving: Halving | None) -> Row:
+    """Return what the scheduler compares; a row without a score is as good as any."""
+    return {halving.time: row[halving.time], halving.score: row.get(halving.score, math.nan)} if halving else {}
+
+
+def _scheduler(halving: Halving) -> Any:
+    from ray.tune.schedulers import ASHAScheduler
+
+    return ASHAScheduler(
+        time_attr=halving.time,
+        metric=halving.score,
+        mode="min",
+        max_t=halving.most,
+        grace_period=halving.first,
+        reduction_factor=halving.factor,
+    )
