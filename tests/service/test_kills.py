@@ -23,9 +23,16 @@ SPEC = tiny_spec(
     executor="ray",
     data=DataSpec("scenes", options={"images": 64, "test_images": 16, "size": 32}, val_fraction=0.25),
     training=TrainingSpec(epochs=EPOCHS, batch_size=8, precision="fp32", twins=True, twin_epochs=2, workers=2),
-    search=SearchSpec("random", evaluations=12, batch_size=4, profile_samples=8, calibration_images=32, verify=3),
+    search=SearchSpec("random", evaluations=12, batch_size=4, profile_samples=8, calibration_images=32, verify=2),
 )
 NAS = [sys.executable, "-c", "from nas.cli.app import main; main()"]
+WORKERS = {  # in the order in which they are killed
+    Stage.TRAIN: "ray::TrainWorker",
+    Stage.PROFILE: "ray::ProfileWorker",
+    Stage.TWINS: "ray::ImplicitFunc",
+    Stage.SEARCH: "ray::EvalWorker",
+    Stage.VERIFY: "ray::EvalWorker",
+}
 
 
 @dataclass
@@ -78,71 +85,76 @@ def assert_nothing_lost_or_done_twice(place: Place) -> None:
 
 
 @pytest.mark.slow
-def test_the_driver_is_killed_in_each_stage_and_resumed(
+def test_the_driver_and_a_worker_are_killed_in_each_stage(
     place: Place, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Every driver loses a worker in the stage that its predecessor died in, and dies in the next one."""
     store, job = place.store, place.job
     orphans: list[psutil.Process] = []
-    killed = []
-    for stage in (Stage.TRAIN, Stage.PROFILE, Stage.TWINS, Stage.SEARCH, Stage.VERIFY):
+    kept = []
+    former: Stage | None = None
+    for stage in WORKERS:
         with subprocess.Popen([*NAS, "resume", job], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as driver:
+            if former:
+                kill_worker(place, former, driver, orphans)
             until(lambda stage=stage: driver.poll() is not None or place.middle(stage), 240, f"{stage} never began")
             assert driver.poll() is None, driver.stderr and driver.stderr.read()
-            orphans += ray_processes(driver.pid)
+            orphans += psutil.Process(driver.pid).children(recursive=True)  # its own Ray, with its workers
+            orphans += titled(below(), tuple(WORKERS.values()))  # its workers in a cluster
             driver.kill()
             driver.communicate()
         assert store.stages(job)[stage].state is StageState.RUNNING
         assert (store.job(job).owner or "").endswith(f":{driver.pid}")
-        kept = store.evaluations(job), store.profiles(job)
-        killed.append(kept)
-        if stage is Stage.TRAIN:  # that driver had a Ray of its own; the others join a cluster, which outlives them
+        kept.append((store.evaluations(job), store.profiles(job)))
+        if former is None:  # that driver had a Ray of its own, as the last one has; the others join a cluster
             monkeypatch.setenv("RAY_ADDRESS", request.getfixturevalue("ray_address"))
-    done = subprocess.run([*NAS, "resume", job], capture_output=True, text=True, timeout=200)
-    assert (done.returncode, done.stdout) == (0, f"{job}\n"), done.stderr
-    assert_nothing_lost_or_done_twice(place)
-    for evaluations, profiles in killed:
-        assert store.evaluations(job)[: len(evaluations)] == evaluations
-        assert store.profiles(job)[: len(profiles)] == profiles
-    assert psutil.wait_procs(orphans, timeout=30)[1] == []
-
-
-@pytest.mark.slow
-def test_a_worker_is_killed_in_each_stage(place: Place) -> None:
-    store, job = place.store, place.job
-    workers = {
-        Stage.TRAIN: "ray::TrainWorker",
-        Stage.PROFILE: "ray::ProfileWorker",
-        Stage.TWINS: "ray::ImplicitFunc",
-        Stage.SEARCH: "ray::EvalWorker",
-        Stage.VERIFY: "ray::EvalWorker",
-    }
+        former = stage
+    monkeypatch.delenv("RAY_ADDRESS")
     with subprocess.Popen([*NAS, "resume", job], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as driver:
-        me = psutil.Process(driver.pid)
-        for stage, name in workers.items():
-            until(lambda stage=stage: driver.poll() is not None or place.middle(stage), 240, f"{stage} never began")
-            assert driver.poll() is None, driver.stderr and driver.stderr.read()
-            victim = until(lambda name=name: find_worker(me, name), 10, f"no process is called {name}")
-            os.kill(victim.pid, signal.SIGKILL)
-            assert store.stages(job)[stage].state is StageState.RUNNING
-            until(lambda victim=victim: not victim.is_running() or victim.status() == psutil.STATUS_ZOMBIE, 10)
+        kill_worker(place, Stage.VERIFY, driver, orphans)
         output, errors = driver.communicate(timeout=200)
     assert (driver.returncode, output) == (0, f"{job}\n"), errors
     assert_nothing_lost_or_done_twice(place)
+    for evaluations, profiles in kept:
+        assert store.evaluations(job)[: len(evaluations)] == evaluations
+        assert store.profiles(job)[: len(profiles)] == profiles
     warnings = [event.message for event in store.events(job) if event.level == "warning"]
     assert any(message.startswith("a training process failed") for message in warnings)
+    assert psutil.wait_procs(orphans, timeout=30)[1] == []
 
 
-def ray_processes(driver: int) -> list[psutil.Process]:
-    """Return what a driver has started: all of its own Ray, or its workers in a cluster."""
-    return psutil.Process(driver).children(recursive=True)
+def kill_worker(place: Place, stage: Stage, driver: subprocess.Popen[str], orphans: list[psutil.Process]) -> None:
+    """Kill a worker of a stage that a driver has taken up, none of those that a killed driver has left."""
+    name = WORKERS[stage]
+    until(
+        lambda: driver.poll() is not None or (place.store.job(place.job).owner or "").endswith(f":{driver.pid}"),
+        60,
+        "the driver never took the job",
+    )
+    found = until(
+        lambda: driver.poll() is not None or [worker for worker in titled(below(), (name,)) if worker not in orphans],
+        240,
+        f"no process is called {name}",
+    )
+    assert driver.poll() is None, driver.stderr and driver.stderr.read()
+    victim = found[0]
+    os.kill(victim.pid, signal.SIGKILL)
+    assert place.store.stages(place.job)[stage].state is StageState.RUNNING
+    until(lambda: not victim.is_running() or victim.status() == psutil.STATUS_ZOMBIE, 10)
 
 
-def find_worker(driver: psutil.Process, name: str) -> psutil.Process | None:
-    """Return a process below the driver whose title starts with `name`."""
-    for process in driver.children(recursive=True):
+def below() -> list[psutil.Process]:
+    """Return all processes below this one: a cluster's, a driver's."""
+    return psutil.Process().children(recursive=True)
+
+
+def titled(processes: list[psutil.Process], names: tuple[str, ...]) -> list[psutil.Process]:
+    """Return those whose title starts with one of `names`."""
+    found = []
+    for process in processes:
         try:
-            if " ".join(process.cmdline()).startswith(name):
-                return process
+            if " ".join(process.cmdline()).startswith(names):
+                found.append(process)
         except psutil.Error:  # it ended meanwhile
             continue
-    return None
+    return found
