@@ -20,6 +20,7 @@ from nas.core.errors import (
 from nas.core.evaluation import Evaluation, Source, front
 from nas.core.job import (
     DataSpec,
+    DifferentiableSpec,
     JobId,
     JobSpec,
     JobState,
@@ -56,6 +57,7 @@ __all__ = [
     "DataSpec",
     "Device",
     "DeviceError",
+    "DifferentiableSpec",
     "Evaluation",
     "Event",
     "ExportError",

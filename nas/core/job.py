@@ -87,11 +87,28 @@ class TrainingSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class DifferentiableSpec:
+    """How the sampler ``differentiable`` looks for where the tasks part. Each strength is a search of its own.
+
+    Attributes:
+        epochs: Passes over the training images per strength.
+        strengths: Weights of the cost of sharing beside the losses: the larger, the more is shared.
+        resource: What a branch costs: its ``macs``, or its share of the predicted ``latency`` on the job's first device.
+        learning_rate: Of the logits that say which branch a task takes.
+    """
+
+    epochs: int = 10
+    strengths: tuple[float, ...] = (0.0, 0.05, 0.2, 1.0)
+    resource: Literal["macs", "latency"] = "macs"
+    learning_rate: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
 class SearchSpec:
     """How the trained supernet is searched.
 
     Attributes:
-        sampler: ``predictor``, ``linas``, ``tpe``, ``nsga2`` or ``random``.
+        sampler: ``predictor``, ``linas``, ``tpe``, ``nsga2``, ``random``, or ``differentiable`` where tasks can part.
         evaluations: Candidates whose accuracy is measured on the validation split.
         batch_size: Candidates asked for at a time.
         workers: Evaluation processes.
@@ -100,9 +117,10 @@ class SearchSpec:
         verify: Most candidates measured again in full for the final front.
         screening: Share, in (0, 1), of the validation and the calibration images that twice as many candidates are scored
             on first; the promising half is then scored on all of them. None scores every candidate on all.
+        differentiable: Of the sampler of that name.
     """
 
-    sampler: Literal["predictor", "linas", "tpe", "nsga2", "random"] = "predictor"
+    sampler: Literal["predictor", "linas", "tpe", "nsga2", "random", "differentiable"] = "predictor"
     evaluations: int = 100
     batch_size: int = 8
     workers: int = 1
@@ -110,6 +128,7 @@ class SearchSpec:
     calibration_images: int = 256
     verify: int = 24
     screening: float | None = None
+    differentiable: DifferentiableSpec = field(default_factory=DifferentiableSpec)
 
 
 @dataclass(frozen=True, slots=True)
