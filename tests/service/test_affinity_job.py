@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tiny_job import tiny_spec
+from typer.testing import CliRunner
 
+from nas.cli.app import app
 from nas.core import JobId, JobSpec, NasError, SearchSpec, SpaceSpec, Stage, TaskSpec, TrainingSpec, UserError
 from nas.core.affinity import AFFINITY, Affinity
 from nas.core.branching import tree
@@ -156,3 +158,24 @@ def test_what_cannot_be_compared_is_said(store: SqlStore, job: JobId) -> None:
             affinity(store, job)
     finally:
         path.write_bytes(content)
+
+
+def test_the_command_prints_it_for_people_programs_and_spreadsheets(store: SqlStore, job: JobId) -> None:
+    found = affinity(store, job)
+
+    def said(*words: str) -> str:
+        result = CliRunner().invoke(app, ["--store", store.url, "affinity", *words])
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    assert Affinity.from_json(said(job, "--format", "json")).to_json() == found.to_json()
+    header, *rows = said(job, "-f", "csv").splitlines()
+    assert header == "measure,layer,task,other,value"
+    assert len(rows) == 4 * 2 * 3 * 2  # measures, layers, pairs in both directions
+    assert rows[0] == f"rsa,0,seg,depth,{found.measures()['rsa'][0, 0, 1]}"
+    table = said(job)
+    assert all(measure in table for measure in ("RSA affinity", "covariance similarity", "gradient cosine", "capacity"))
+    assert all(each.name in table for each in found.trees)
+    waiting = store.create_job(SPEC)
+    refused = CliRunner().invoke(app, ["--store", store.url, "affinity", waiting])
+    assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
