@@ -18,6 +18,7 @@ LIVE = (JobState.QUEUED, JobState.RUNNING, JobState.CANCELLING)
 VIEWS = Path(__file__).with_name("views")
 PAGES = (  # file, title, icon
     ("front", "Pareto front", ":material/scatter_plot:"),
+    ("control", "Control", ":material/tune:"),
     ("candidates", "Candidates", ":material/table_rows:"),
     ("candidate", "Network", ":material/account_tree:"),
     ("curves", "Training", ":material/show_chart:"),

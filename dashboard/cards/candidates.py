@@ -9,7 +9,13 @@ import pandas as pd
 from dashboard import units
 from nas.core import Evaluation, Objective, Source, front
 
-STAGES = {"verify": "verified", "search": "candidate", "reused": "reused candidate", "screen": "screened out"}
+STAGES = {
+    "verify": "verified",
+    "control": "controlled",
+    "search": "candidate",
+    "reused": "reused candidate",
+    "screen": "screened out",
+}
 ORDER = list(STAGES)  # where an architecture has several, the first says most
 
 
@@ -17,9 +23,9 @@ def info(evaluations: Sequence[Evaluation], objectives: Sequence[Objective]) -> 
     """Return one row per architecture, the front first, then what else was verified, then the candidates.
 
     Returns:
-        Columns ``key``, ``on_front``, ``stage`` (verified, candidate, reused candidate or screened out), ``source`` (measured
-        or predicted), the metrics (objectives first), ``off.METRIC`` where a metric was predicted (the standard deviation of
-        its prediction), ``failure``, then the picks of the architecture.
+        Columns ``key``, ``on_front``, ``stage`` (verified, controlled, candidate, reused candidate or screened out), ``source``
+        (measured or predicted), the metrics (objectives first), ``off.METRIC`` where a metric was predicted (the standard
+        deviation of its prediction), ``failure``, then the picks of the architecture.
     """
     objectives = tuple(objectives)
     verified = [row for row in evaluations if row.stage == "verify"]
