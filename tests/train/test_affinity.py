@@ -14,7 +14,7 @@ from tiny_training import tiny_data, tiny_definition
 
 from nas.core import Task
 from nas.core.affinity import Affinity, Tree
-from nas.core.branching import meet
+from nas.core.branching import branching_picks, meet, partition, tree
 from nas.data import batches
 from nas.supernet import MultiTaskNet, Supernet
 from nas.train.affinity import (
@@ -178,9 +178,9 @@ def test_every_tree_refines_downwards_and_each_shares_less_than_the_one_before(t
     trees = propose(np.random.default_rng(seed).random((layers, tasks, tasks)), names)
     assert trees[0].partitions == ((tuple(names),),) * layers
     assert trees[-1].partitions == (tuple((name,) for name in names),) * layers
-    assert len({tree.partitions for tree in trees}) == len(trees)
-    for tree in trees:
-        for above, below in itertools.pairwise(tree.partitions):
+    assert len({each.partitions for each in trees}) == len(trees)
+    for each in trees:
+        for above, below in itertools.pairwise(each.partitions):
             assert {frozenset(block) for block in meet(above, below)} == {frozenset(block) for block in below}
     for more, less in itertools.pairwise(trees):
         assert less.dissimilarity < more.dissimilarity
@@ -188,15 +188,28 @@ def test_every_tree_refines_downwards_and_each_shares_less_than_the_one_before(t
             assert {frozenset(block) for block in meet(above, below)} == {frozenset(block) for block in below}
 
 
-def test_a_differentiable_search_begins_with_like_tasks_on_like_branches() -> None:
-    affinity = np.array([[[1, 0.9, 0.1], [0.9, 1, 0.1], [0.1, 0.1, 1]]])
-    alpha = initial_alpha(affinity)
-    assert alpha.shape == (1, 3, 3)
-    assert alpha.sum(axis=2) == pytest.approx(np.zeros((1, 3)))
-    weights = np.exp(alpha[0]) / np.exp(alpha[0]).sum(axis=1, keepdims=True)
-    together = weights @ weights.T  # chance that two tasks take the same branch
-    assert together[0, 1] > 1 / 3 > together[0, 2]  # 1/3: all branches alike
-    assert together[0, 2] == pytest.approx(together[1, 2])
+def test_a_differentiable_search_begins_with_a_tree_of_what_is_more_alike_than_on_average() -> None:
+    alike = [[1, 0.8, 0.7], [0.8, 1, 0.9], [0.7, 0.9, 1]]
+    mixed = [[1, 0.3, 0.2], [0.3, 1, 0.7], [0.2, 0.7, 1]]
+    unlike = [[1, 0.2, 0.1], [0.2, 1, 0.1], [0.1, 0.1, 1]]  # the mean of all nine pairs is 4/9
+    alpha = initial_alpha(np.array([alike, mixed, unlike]))
+    assert alpha.argmax(axis=2).tolist() == [[0, 0, 0], [0, 1, 1], [0, 1, 2]]
+    assert alpha.sum(axis=2) == pytest.approx(np.zeros((3, 3)))
+    assert alpha[1, 1, 1] - alpha[1, 1, 0] == pytest.approx(4 * (0.7 - 0.3))
+    assert alpha[2, 0, 0] - alpha[2, 0, 1] == pytest.approx(4 * (4 / 9 - 0.2))  # alone: as near as the average, not as 1
+    assert alpha[0, 2, 0] - alpha[0, 2, 1] == pytest.approx(4 * (0.8 - 0.1))  # a branch that none leads
+    assert initial_alpha(np.ones((2, 1, 1))).tolist() == [[[0]], [[0]]]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(2, 5), st.integers(1, 4), st.integers(0, 10**6))
+def test_the_tree_it_begins_with_is_one_of_those_proposed_in_each_layer(tasks: int, layers: int, seed: int) -> None:
+    names = [f"t{i}" for i in range(tasks)]
+    affinity = np.random.default_rng(seed).random((layers, tasks, tasks))
+    derived = [partition(row.tolist(), names) for row in initial_alpha(affinity).argmax(axis=2)]
+    found = tree(branching_picks(derived, names), names, layers)
+    cut = [each.partitions for each in propose(affinity, names)]
+    assert found in cut
 
 
 def test_affinity_is_the_same_after_json_and_a_number_that_is_not_known_is_null() -> None:

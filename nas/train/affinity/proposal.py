@@ -30,8 +30,8 @@ def propose(
         ranks: Of each task's representation, shape (layers, tasks); None suggests no widths.
         channels: Of a layer at full width, shape (layers,).
     """
-    distance = np.clip(1 - (affinity + affinity.transpose(0, 2, 1)) / 2, 0, 1)
-    groupings = [linkage(squareform(layer, checks=False), "average") for layer in distance]
+    distance = 1 - (affinity + affinity.transpose(0, 2, 1)) / 2
+    groupings = [_grouping(layer) for layer in distance]
     heights = sorted({float(height) for grouping in groupings for height in grouping[:, 2]}, reverse=True)
     found: dict[tuple[Partition, ...], None] = {}
     for height in [*heights, -1.0]:
@@ -60,10 +60,34 @@ def dissimilarity(partitions: Sequence[Partition], distance: FloatArray, tasks: 
 def initial_alpha(affinity: FloatArray) -> FloatArray:
     """Return what a differentiable search may begin with: logits of task t on branch j, both of shape (layers, tasks, tasks).
 
-    Tasks that are alike have like rows, and so take the same branch the more often. The mean of a row is 0.
+    The tree they derive groups, in each layer, what is more alike than two tasks are on average over all layers; a group takes
+    the branch of its first task. Logits are the affinity of a task with each group, so that a close call stays one. Each row has
+    mean 0.
+
+    Args:
+        affinity: In [0, 1], shape (layers, tasks, tasks). Where it is not symmetric, the mean counts.
     """
-    alpha = ALPHA_PER_AFFINITY * affinity
+    alike = (affinity + affinity.transpose(0, 2, 1)) / 2
+    tasks = alike.shape[1]
+    if tasks < 2:
+        return np.zeros_like(alike)
+    average = float(alike[:, ~np.eye(tasks, dtype=bool)].mean())
+    alpha = np.full_like(alike, float(alike.min()))  # of the branch of a task that leads no group
+    for layer, matrix in enumerate(alike):
+        labels = fcluster(_grouping(1 - matrix), 1 - average, "distance")
+        for label in set(labels.tolist()):
+            group = np.flatnonzero(labels == label)
+            for task in range(tasks):
+                others = group[group != task]
+                score = float(matrix[task, others].mean()) if len(others) else average
+                alpha[layer, task, group[0]] = max(score, average) if task in group else min(score, average)
+    alpha *= ALPHA_PER_AFFINITY
     return np.asarray(alpha - alpha.mean(axis=2, keepdims=True))
+
+
+def _grouping(distance: FloatArray) -> FloatArray:
+    """Return the average linkage of tasks whose distances are given, shape (tasks, tasks)."""
+    return np.asarray(linkage(squareform(np.clip(distance, 0, 1), checks=False), "average"))
 
 
 def _widths(
