@@ -61,8 +61,8 @@ def initial_alpha(affinity: FloatArray) -> FloatArray:
     """Return what a differentiable search may begin with: logits of task t on branch j, both of shape (layers, tasks, tasks).
 
     The tree they derive groups, in each layer, what is more alike than two tasks are on average over all layers; a group takes
-    the branch of its first task. Logits are the affinity of a task with each group, so that a close call stays one. Each row has
-    mean 0.
+    the branch of its first task. Logits are the affinity of a task with each group, so that a close call stays one. The rows
+    have mean 0.
 
     Args:
         affinity: In [0, 1], shape (layers, tasks, tasks). Where it is not symmetric, the mean counts.
