@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from nas.core import ArchError, InputSpec, Task, nearest
+from nas.core.importing import PREFIX, import_named
 
 if TYPE_CHECKING:
     from nas.supernet import SpaceDefinition
@@ -21,22 +22,28 @@ def make_space(name: str, options: Mapping[str, Any], tasks: Sequence[Task], inp
     """Return the `SpaceDefinition` called `name`.
 
     Args:
-        name: One of `SPACES`.
+        name: One of `SPACES`, or ``python:package.module:Class`` for a user's own, which is held to what every space promises.
         options: Keyword arguments of the definition.
         tasks: Tasks of the job.
         input: Input of the job.
 
     Raises:
-        ArchError: The name or an option is not known, or an option's value is not allowed.
+        ArchError: The name or an option is not known, an option's value is not allowed, or a user's own space does not
+            keep what every space promises.
     """
     allowed = space_options(name)
     for option in options:
         if option not in allowed:
             raise ArchError(f"space {name!r} has no option {option!r}; {nearest(option, allowed)}")
     try:
-        return cast("SpaceDefinition", _definition(name)(tasks, input, **options))
+        definition = cast("SpaceDefinition", _definition(name)(tasks, input, **options))
     except TypeError as error:
         raise ArchError(f"the options of space {name!r} cannot be used: {error}") from error
+    if name.startswith(PREFIX):
+        from nas.supernet.contract import check_definition
+
+        check_definition(name, definition, tasks, input)
+    return definition
 
 
 def space_options(name: str) -> tuple[str, ...]:
@@ -50,6 +57,8 @@ def space_options(name: str) -> tuple[str, ...]:
 
 
 def _definition(name: str) -> Any:
+    if name.startswith(PREFIX):
+        return import_named(name, "search space", "class", ArchError)
     if name not in SPACES:
         raise ArchError(f"there is no search space {name!r}; {nearest(name, SPACES)}")
     module, _, attribute = SPACES[name].partition(":")  # imported here: listing the spaces needs no torch
