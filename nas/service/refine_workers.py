@@ -20,8 +20,8 @@ from nas.supernet import Supernet
 from nas.train.checkpoint import load_checkpoint
 from nas.train.compute import choose_compute
 from nas.train.evaluator import Evaluator, evaluate_module
-from nas.train.finetune import Given, epochs_of, finetuner, load_refined, mean_losses, relative_error, save_refined
-from nas.train.pruning import pagcp
+from nas.train.finetune import Given, epochs_of, evenly, finetuner, load_refined, mean_losses, relative_error, save_refined
+from nas.train.pruning import PRUNING_IMAGES, pagcp
 
 START = "start.safetensors"  # the network before it is trained further
 REFINED = "refined.safetensors"
@@ -75,7 +75,8 @@ class RefineWorker:
         macs = count_cost(net, data.input)["macs"]
         start = Start(errors, {}, (macs, macs), {})
         if growth is not None:
-            pruning = pagcp(net, data.input, lambda each: mean_losses(each, evaluator.calibration, data.tasks), growth)
+            images = evenly(data.train, PRUNING_IMAGES)
+            pruning = pagcp(net, data.input, lambda each: mean_losses(each, images, data.tasks), growth)
             if not pruning.channels:
                 raise UserError(
                     f"pruning removes channels whose loss grows by less than the bound: within {growth:g} none can go; "

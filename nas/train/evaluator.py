@@ -26,9 +26,6 @@ class Evaluator:
         supernet: Trained weights.
         data: On the supernet's device.
         calibration_images: Training images that re-estimate batch norm, evenly spread over the split.
-
-    Attributes:
-        calibration: Those images.
     """
 
     def __init__(self, supernet: Supernet, data: MultiTaskData, calibration_images: int) -> None:
@@ -36,13 +33,13 @@ class Evaluator:
         count = min(calibration_images, len(data.train))
         if count > 1 and count % BATCH_SIZE == 1:
             count -= 1  # a batch of one image may hold one value per channel, which has no variance
-        self.calibration = data.train.subset([i * len(data.train) // count for i in range(count)])
+        self._calibration = data.train.subset([i * len(data.train) // count for i in range(count)])
 
     def module(self, arch: ArchConfig) -> MultiTaskNet:
         """Return the standalone subnet, recalibrated, in eval mode."""
         module = self.supernet.extract(arch)
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        recalibrate(module, (x for x, _ in self._batches(self.calibration)))
+        recalibrate(module, (x for x, _ in self._batches(self._calibration)))
         return module
 
     def evaluate(self, arch: ArchConfig, split: SplitName = "val") -> dict[str, float]:

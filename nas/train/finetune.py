@@ -36,7 +36,7 @@ class Given:
     """
 
     def __init__(self, net: MultiTaskNet, arch: ArchConfig, tasks: tuple[Task, ...], input: InputSpec) -> None:
-        self.tasks, self.input = tasks, input
+        self.tasks, self.input, self.teacher = tasks, input, arch
         self.space = SearchSpace(f"given:{arch.key}", [Choice(name, (option,)) for name, option in arch.items()])
         self._net = net
 
@@ -58,7 +58,7 @@ class Given:
 
 
 def finetuner(
-    definition: Given, data: MultiTaskData, spec: TrainingSpec, seed: int, folder: Path, balancer: Mapping[str, Tensor]
+    definition: Given, data: MultiTaskData, spec: TrainingSpec, seed: int, folder: Path | None, balancer: Mapping[str, Tensor]
 ) -> Trainer:
     """Return a training run that starts from the definition's network, or goes on where the one in `folder` stood.
 
@@ -67,10 +67,11 @@ def finetuner(
         data: All of it.
         spec: The recipe; one subnet a step.
         seed: Of the job.
-        folder: Of this run; made if it is not there.
+        folder: Of this run; made if it is not there. None keeps nothing.
         balancer: State of the balancer that the supernet was trained with.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(definition, data, spec, seed, folder)
     if trainer.epoch == 0:
         # A run from nothing sets the bias of depth to the mean and looks at the data for the balancer; this one has both.
@@ -91,6 +92,12 @@ def epochs_of(trainer: Trainer) -> Iterator[EpochReport]:
 def relative_error(errors: Mapping[str, float], reference: Mapping[str, float]) -> float:
     """Return the mean over tasks of the error relative to the reference's: below 1 is better than the reference."""
     return sum(errors[task] / max(reference[task], TINY) for task in reference) / len(reference)
+
+
+def evenly(split: Split, count: int) -> Split:
+    """Return `count` images of a split, or all where it has fewer, evenly spread over it."""
+    count = min(count, len(split))
+    return split.subset([i * len(split) // count for i in range(count)])
 
 
 @torch.no_grad()

@@ -26,6 +26,7 @@ from nas.supernet import MultiTaskNet
 from nas.train.pruning.channels import ChannelGroup, LayerMacs, Masks, channel_groups, removed
 
 RATIOS = tuple(float(ratio) for ratio in np.linspace(0.05, 0.95, 19))
+PRUNING_IMAGES = 64  # calibration images that tell losses apart: they are looked at several times for every group
 ALONE = 0.3  # share of a group that is removed to see what it saves
 TINY = 1e-12  # a loss of zero has no relative growth
 Losses = Mapping[str, float]
