@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import wait
 from dataclasses import replace
 from pathlib import Path
 
@@ -180,6 +181,7 @@ def measured(context: JobContext) -> Affinity:
 
     Raises:
         UserError: See `affinity`.
+        CancelledError: The job was cancelled meanwhile.
     """
     executor = context.executor
     gpu = choose_compute(context.spec.training).device.type == "cuda"
@@ -189,7 +191,10 @@ def measured(context: JobContext) -> Affinity:
             AffinityWorker, spec, folder, twins, executor.cores, cpus=executor.cores, gpus=1.0 if gpu else 0.0
         )
         try:
-            found: Affinity = worker.call("measure").result()
+            future = worker.call("measure")
+            while not wait([future], timeout=0.5).done:
+                context.check()
+            found: Affinity = future.result()
         finally:
             worker.stop()
         return found

@@ -19,6 +19,7 @@ from nas.core.branching import tree
 from nas.service.affinity import affinity, measured, proposals
 from nas.service.context import JobContext
 from nas.service.executors.local import LocalExecutor
+from nas.service.reuse import take_checkpoint
 from nas.service.workers import CHECKPOINT, job_data, job_definition, train_twin
 from nas.store import SqlStore, open_store
 from nas.train.trainer import Trainer
@@ -83,6 +84,16 @@ def test_it_is_measured_once_and_again_when_there_are_twins(store: SqlStore, job
     assert first.closeness is not None
     assert not np.allclose(second.closeness, first.closeness)
     assert len(store.artifacts(job, AFFINITY)) == 1
+
+
+def test_twins_of_a_job_whose_supernet_is_reused_are_found(store: SqlStore, job: JobId) -> None:
+    heir = store.create_job(replace(SPEC, training=replace(SPEC.training, reuse=job)))
+    take_checkpoint(store, job, CHECKPOINT, store.folder(heir))
+    for stage in (Stage.TRAIN, Stage.TWINS):
+        store.start(heir, stage)
+        store.finish(heir, stage, {**store.stages(job)[stage].result, "reused": job})
+    assert affinity(store, heir).to_json() == affinity(store, job).to_json()
+    assert affinity(store, heir).origin == "twins"
 
 
 def test_what_is_known_of_each_layer(store: SqlStore, job: JobId) -> None:
