@@ -94,12 +94,14 @@ class DifferentiableSpec:
         epochs: Passes over the training images per strength.
         strengths: Weights of the cost of sharing beside the losses: the larger, the more is shared.
         resource: What a branch costs: its ``macs``, or its share of the predicted ``latency`` on the job's first device.
+        start: Where logits begin: at ``zeros``, which prefer no branch, or where the tasks' ``affinity`` puts them.
         learning_rate: Of the logits that say which branch a task takes.
     """
 
     epochs: int = 10
     strengths: tuple[float, ...] = (0.0, 0.05, 0.2, 1.0)
     resource: Literal["macs", "latency"] = "macs"
+    start: Literal["zeros", "affinity"] = "zeros"
     learning_rate: float = 0.1
 
 

@@ -35,6 +35,8 @@ _RANGES: dict[Place, tuple[float, float]] = {
     ("search", "calibration_images"): (1, 1_000_000),
     ("search", "verify"): (1, 100_000),
     ("search", "screening"): (0.01, 0.99),
+    ("search", "differentiable", "epochs"): (1, 100_000),
+    ("search", "differentiable", "learning_rate"): (_TINY, 100),
     ("quantization", "calibration_images"): (1, 65_536),
     ("quantization", "max_loss"): (0, 1e6),
 }
@@ -77,6 +79,8 @@ def _ranges(spec: JobSpec, document: Document) -> None:
             _within(value, low, high, path, document)
     for i, task in enumerate(spec.tasks):
         _within(task.weight, 0, 1e6, ("tasks", i, "weight"), document)
+    for i, strength in enumerate(spec.search.differentiable.strengths):
+        _within(strength, 0, 1e6, ("search", "differentiable", "strengths", i), document)
 
 
 def _reuse(spec: JobSpec, document: Document) -> None:
@@ -141,11 +145,36 @@ def _space(spec: JobSpec, tasks: Sequence[Task] | None, document: Document) -> N
     input = InputSpec(3, 64, 64, (0.0,) * 3, (1.0,) * 3)
     with document.at(("space", "options")):
         try:
-            make_space(spec.space.name, spec.space.options, tasks or [Task("task", "classification", 2)], input)
+            definition = make_space(spec.space.name, spec.space.options, tasks or [Task("task", "classification", 2)], input)
         except (TypeError, ValueError, OverflowError) as error:
             raise ArchError(
                 f"space {spec.space.name!r} cannot be made of these options: {error}; mend or remove them"
             ) from None
+    _branching(spec, definition, document)
+
+
+def _branching(spec: JobSpec, definition: object, document: Document) -> None:
+    """Raise where trees of tasks are to be searched by relaxation, and that cannot be."""
+    from nas.supernet import Branching
+    from nas.train.sharing_cost import MOST_TASKS
+
+    if spec.search.sampler != "differentiable":
+        return
+    if not isinstance(definition, Branching):
+        why = f"in space {spec.space.name!r} they do not; write space: {{name: branched}}, or search.sampler: predictor"
+    elif not 2 <= len(spec.tasks) <= MOST_TASKS:
+        why = f"it takes 2 to {MOST_TASKS} of them, got {len(spec.tasks)}; change tasks, or write search.sampler: predictor"
+    else:
+        why = ""
+    if why:
+        raise document.error(("search", "sampler"), f"the sampler differentiable searches for where tasks part: {why}")
+    strengths = spec.search.differentiable.strengths
+    if not strengths or len(set(strengths)) < len(strengths):
+        raise document.error(
+            ("search", "differentiable", "strengths"),
+            f"a differentiable search has at least one strength, and each once: got {list(strengths)}; "
+            "write for example [0, 0.1]",
+        )
 
 
 def _known_options(given: Mapping[str, Any], allowed: Sequence[str] | None, part: str, document: Document) -> None:

@@ -61,7 +61,7 @@ training:
   # reuse: {training[reuse]}  # id of a job whose trained supernet and measurements are taken instead of training
 
 search:
-  sampler: predictor             # or linas, tpe, nsga2, random
+  sampler: predictor             # or linas, tpe, nsga2, random; differentiable for space branched
   evaluations: 100               # candidates whose accuracy is measured
   # batch_size: {search[batch_size]}
   # workers: {search[workers]}  # evaluation processes

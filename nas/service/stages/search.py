@@ -21,6 +21,7 @@ from nas.service.reuse import REUSED, former_evaluations, without_predictions
 from nas.service.screening import PART, SCREEN, WIDTH, summary, unpromising
 from nas.service.selection import best_candidates
 from nas.service.stages.candidate_latency import CandidateTimer
+from nas.service.stages.differentiable import differentiable
 from nas.service.stages.fit import latency_functions
 from nas.service.workers import EvalWorker
 from nas.tasks import KINDS
@@ -77,11 +78,13 @@ def search(context: JobContext) -> None:
     error = {report.target: held_out_error(report) for report, _ in store.predictors(job) if report.truth}
     checkpoint = store.stages(job)[Stage.TRAIN].result.get("checkpoint")
     scribe = Scribe(context, exact, error, checkpoint, timer.fingerprints if timer else None)
-    searcher = make_searcher(spec.search.sampler, searched(context).space, spec.objectives, spec.seed, exact)
+    sampler = "predictor" if spec.search.sampler == "differentiable" else spec.search.sampler
+    searcher = make_searcher(sampler, searched(context).space, spec.objectives, spec.seed, exact)
     reused = _take_over(scribe)
     searcher.tell([*reused, *told, *unpromising(screened, [row.arch for row in told])])
     known = {row.arch.key for row in [*reused, *told]}
-    start = dict.fromkeys([*seeds(context), *proposals(context, searched(context))])
+    definition = searched(context)
+    start = dict.fromkeys([*differentiable(context, definition), *seeds(context), *proposals(context, definition)])
     first = [arch for arch in start if arch.key not in known]
     count, budget = len(told), spec.search.evaluations
     pool = Pool(lambda: evaluator(context), spec.search.workers, context.check)
