@@ -8,9 +8,12 @@ import pandas as pd
 
 from dashboard import units
 from nas.core import Evaluation, Objective, Source, front
+from nas.core.refinement import verified
 
 STAGES = {
     "verify": "verified",
+    "finetuned": "fine-tuned",
+    "pruned": "pruned and fine-tuned",
     "control": "controlled",
     "search": "candidate",
     "reused": "reused candidate",
@@ -23,13 +26,12 @@ def info(evaluations: Sequence[Evaluation], objectives: Sequence[Objective]) -> 
     """Return one row per architecture, the front first, then what else was verified, then the candidates.
 
     Returns:
-        Columns ``key``, ``on_front``, ``stage`` (verified, controlled, candidate, reused candidate or screened out), ``source``
-        (measured or predicted), the metrics (objectives first), ``off.METRIC`` where a metric was predicted (the standard
-        deviation of its prediction), ``failure``, then the picks of the architecture.
+        Columns ``key``, ``on_front``, ``stage`` (a value of `STAGES`), ``source`` (measured or predicted), the metrics
+        (objectives first), ``off.METRIC`` where a metric was predicted (the standard deviation of its prediction), ``failure``,
+        then the picks of the architecture.
     """
     objectives = tuple(objectives)
-    verified = [row for row in evaluations if row.stage == "verify"]
-    on_front = {row.arch.key for row in front(verified, objectives)}
+    on_front = {row.arch.key for row in front(verified(evaluations), objectives)}
     rows: dict[str, dict[str, object]] = {}
     picks: set[str] = set()
     metrics: set[str] = set()

@@ -12,13 +12,16 @@ from plotly import graph_objects as go
 
 from dashboard import palette, units
 from nas.core import Evaluation, Objective, Source, front, pareto_mask
+from nas.core.refinement import VERIFIED_STAGES, has_own_weights, verified
 
 GROUPS = {  # in drawing order: group to (legend, marker size, opacity)
     "predicted": ("Candidates, latency predicted", 7, 0.4),
     "measured": ("Candidates, measured", 7, 0.4),
     "verified": ("Verified, off the front", 8, 0.55),
     "front": ("Verified front", 11, 1.0),
+    "refined": ("Refined, on the front", 12, 1.0),
 }
+ON_FRONT = ("front", "refined")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +57,17 @@ def info(evaluations: Sequence[Evaluation], objectives: Sequence[Objective]) -> 
     the verified, measured evaluations within the limits of `objectives`.
 
     Returns:
-        Groups are ``front``, ``verified``, ``measured`` and ``predicted`` (candidates by the source of their numbers).
+        Groups are ``front``, ``refined`` (on the front too, with weights of its own), ``verified``, ``measured`` and
+        ``predicted`` (candidates by the source of their numbers).
     """
-    good = [row for row in evaluations if not row.failure and row.stage in ("search", "reused", "verify")]
-    verified = [row for row in good if row.stage == "verify" and row.source is Source.MEASURED]
-    on_front = {row.arch.key for row in front(verified, objectives)} if objectives else set()
-    seen = {row.arch.key for row in verified}
-    rows = [
-        {"key": row.arch.key, "group": "front" if row.arch.key in on_front else "verified", **row.metrics} for row in verified
-    ]
+    good = [row for row in evaluations if not row.failure and row.stage in ("search", "reused", *VERIFIED_STAGES)]
+    full = [row for row in verified(good) if row.source is Source.MEASURED]
+    on_front = {row.arch.key for row in front(full, objectives)} if objectives else set()
+    seen = {row.arch.key for row in full}
+    kinds = {row.arch.key: "refined" if has_own_weights(row.arch) else "front" for row in full if row.arch.key in on_front}
+    rows = [{"key": row.arch.key, "group": kinds.get(row.arch.key, "verified"), **row.metrics} for row in full]
     for row in good:
-        if row.stage != "verify" and row.arch.key not in seen:
+        if row.stage not in VERIFIED_STAGES and row.arch.key not in seen:
             seen.add(row.arch.key)
             rows.append({"key": row.arch.key, "group": row.source.value, **row.metrics})
     return pd.DataFrame(rows, columns=None if rows else ["key", "group"])
@@ -97,7 +100,7 @@ def draw(
         _limits(figure, view, limits)
         _line(figure, shown, view)
     scale = _scale(shown, view)
-    faint = shown["group"].isin(["front", "verified"]).any()  # candidates step back once there is something before them
+    faint = shown["group"].isin([*ON_FRONT, "verified"]).any()  # candidates step back once there is something before them
     for group, (title, size, opacity) in GROUPS.items():
         points = shown[shown["group"] == group]
         opacity = opacity if faint else 0.85
@@ -138,11 +141,11 @@ def _scale(frame: pd.DataFrame, view: View) -> tuple[float, float] | None:
 def _marker(
     points: pd.DataFrame, view: View, group: str, size: int, opacity: float, scale: tuple[float, float] | None
 ) -> dict[str, object]:
-    symbol = "diamond-open" if group == "predicted" else "circle"
-    flat = palette.MEASURED if group in ("front", "verified") else palette.FAINT
+    symbol = {"predicted": "diamond-open", "refined": "diamond"}.get(group, "circle")
+    flat = palette.MEASURED if group in (*ON_FRONT, "verified") else palette.FAINT
     size = max(3, size - 4) if view.z else size
     marker: dict[str, object] = {"symbol": symbol, "size": size, "opacity": opacity, "color": flat}
-    if group == "front":
+    if group in ON_FRONT:
         marker["line"] = {"width": 1.2, "color": "rgba(255,255,255,0.85)"}
     if scale is not None and view.colour is not None:
         tick, suffix = units.tick_format(view.colour)
@@ -174,12 +177,13 @@ def _scatter(
     if view.z is None:
         figure.add_trace(go.Scatter(**common))
         return
-    marker["symbol"] = "diamond-open" if marker["symbol"] == "diamond-open" else "circle"
     figure.add_trace(go.Scatter3d(z=points[view.z].to_list(), **common))
 
 
 def _line(figure: go.Figure, frame: pd.DataFrame, view: View) -> None:
-    steps = staircase(frame[frame["group"] == "front"], view.x, view.y) if view.x in frame and view.y in frame else frame[:0]
+    steps = (
+        staircase(frame[frame["group"].isin(ON_FRONT)], view.x, view.y) if view.x in frame and view.y in frame else frame[:0]
+    )
     if len(steps) > 1:
         line = {"color": palette.MEASURED, "width": 1.8, "shape": "hv"}
         figure.add_trace(
@@ -249,6 +253,7 @@ def hover(row: pd.Series[Any], off: Mapping[str, float] | None = None) -> str:
     errors = off if off and row["group"] == "predicted" else {}
     titles = {
         "front": "verified · measured · on the front",
+        "refined": "refined · measured · on the front",
         "verified": "verified · measured",
         "measured": "candidate · measured",
         "predicted": "candidate · latency predicted",

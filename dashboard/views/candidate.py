@@ -11,6 +11,7 @@ from dashboard import shell, source, units
 from dashboard.cards import candidates, drawing, predictor
 from dashboard.cards.predictor import UNKNOWN
 from nas.core import ArchConfig, Evaluation, NotFoundError
+from nas.core.refinement import VERIFIED_STAGES
 
 
 def tiles(metrics: dict[str, float], row: Evaluation) -> str:
@@ -110,13 +111,13 @@ if st.session_state.get("network") != found.arch.key:
 st.selectbox("Network", keys, format_func=lambda key: f"{key} · {notes[key]}", key="network", on_change=follow)
 if asked != found.arch.key:
     st.query_params["key"] = found.arch.key
-kind = "Verified" if found.stage == "verify" else "Candidate"
+kind = candidates.STAGES[found.stage].capitalize() if found.stage in VERIFIED_STAGES else "Candidate"
 split = f" on the {found.split} split" if found.split else ""
 state = f"{kind}, {found.source.value}{split}."
 if found.failure:
     st.warning(f"This network was skipped: {found.failure}", icon=":material/block:")
 else:
-    st.caption(state + ("" if found.stage == "verify" else " Only verified networks stand on the front."))
+    st.caption(state + ("" if found.stage in VERIFIED_STAGES else " Only verified networks stand on the front."))
     names = units.order(set(found.metrics), tuple(each.metric for each in job.spec.objectives))
     if found.source == "predicted":
         reports = [report for report in source.predictors(job.id) if report.target.startswith("latency_ms@")]

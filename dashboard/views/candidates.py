@@ -8,6 +8,7 @@ from dashboard import shell, source, units
 from dashboard.cards import candidates as card
 from dashboard.cards import predictor
 from dashboard.cards.predictor import UNKNOWN
+from nas.core.refinement import VERIFIED_STAGES
 
 OFF = "Standard deviation of the prediction: the predictor's error on subnets that it was not fitted on"
 FORMATS = {"si": "compact", "bytes": "bytes"}
@@ -25,7 +26,7 @@ def body() -> None:
     filters = {
         "All": slice(None),
         "Front": frame["on_front"],
-        "Verified": frame["stage"] == "verified",
+        "Verified": frame["stage"].isin([card.STAGES[stage] for stage in VERIFIED_STAGES]),
         "Candidates": frame["stage"].isin(["candidate", "reused candidate"]),
         "Skipped": frame["failure"] != "",
     }

@@ -15,6 +15,7 @@ from dashboard.cards import predictor
 from dashboard.cards.predictor import UNKNOWN
 from nas.core import JobState, Objective, ObjectiveError, recommend
 from nas.core import front as pareto_front
+from nas.core.refinement import verified as measured_in_full
 
 NONE = "none"
 STEPS = 100  # of a limit's slider
@@ -93,7 +94,7 @@ def loosest(own: Objective, now: Objective) -> Objective:
 def limits(frame: pd.DataFrame) -> list[Objective]:
     """Draw the sliders of every objective that varies, three in a row, and return the objectives with their limits."""
     st.html('<div class="nas-card-title">Limits</div>')
-    shown = frame[frame["group"].isin(["front", "verified"])]
+    shown = frame[frame["group"].isin([*card.ON_FRONT, "verified"])]
     found, columns, at = [], st.columns(3, gap="medium"), 0
     for each in job.spec.objectives:
         values = shown[each.metric].dropna() if each.metric in shown else pd.Series(dtype=float)
@@ -154,7 +155,7 @@ def body() -> None:
         st.info(f"There is no front yet. {why}", icon=":material/hourglass_empty:")
         return
     chart, side = st.columns([7, 2.6], gap="large")
-    verified = [row for row in evaluations if row.stage == "verify" and not row.failure]
+    verified = [row for row in measured_in_full(evaluations) if not row.failure]
     with chart:
         view = choose(names)
         drawing = st.container()
@@ -196,9 +197,10 @@ def body() -> None:
             st.session_state["picked"] = clicked
             st.rerun(scope="fragment")
         counts = frame["group"].value_counts()
+        on_front = sum(counts.get(group, 0) for group in card.ON_FRONT)
         candidates = counts.get("measured", 0) + counts.get("predicted", 0)
         st.caption(
-            f"{counts.get('front', 0)} networks on the verified front, {counts.get('verified', 0)} verified beside it, "
+            f"{on_front} networks on the verified front, {counts.get('verified', 0)} verified beside it, "
             f"{candidates} candidates behind. Everything on the front was measured. Click a point to see its numbers."
             if verified
             else f"{candidates} candidates so far. Click a point to see its numbers."
