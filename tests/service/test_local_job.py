@@ -37,7 +37,7 @@ SPEC = tiny_spec(
         Objective("latency_ms@local-2t"),
     ),
     devices=("local", "local-2t"),
-    search=SearchSpec("random", evaluations=4, batch_size=2, profile_samples=3, calibration_images=8, verify=2),
+    search=SearchSpec("random", evaluations=4, batch_size=2, profile_samples=3, calibration_images=8, verify=1),
     training=TrainingSpec(epochs=2, batch_size=8, precision="fp32", twins=True, twin_epochs=1),
 )
 

@@ -34,7 +34,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SqlStore, J
         PLAIN,
         objectives=OBJECTIVES,
         training=replace(PLAIN.training, reuse=plain),
-        search=SearchSpec("predictor", evaluations=24, batch_size=8, profile_samples=4, calibration_images=8, verify=2),
+        search=SearchSpec("predictor", evaluations=9, batch_size=3, profile_samples=3, calibration_images=8, verify=2),
         quantization=QuantizationSpec(search=True, calibration_images=8, max_loss=1.0),
     )
     job = api.create(store, spec)

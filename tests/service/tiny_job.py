@@ -31,11 +31,11 @@ def tiny_spec(**changes: Any) -> JobSpec:
 
 
 def until(condition: Callable[[], Any], timeout_s: float = 120.0, message: str = "it never came true") -> Any:
-    """Return the first true value of `condition`, asked a hundred times a second."""
+    """Return the first true value of `condition`, asked twenty times a second."""
     deadline = time.monotonic() + timeout_s
     while not (value := condition()):
         assert time.monotonic() < deadline, message
-        time.sleep(0.01)
+        time.sleep(0.05)
     return value
 
 
