@@ -177,6 +177,8 @@ class Branched:
                 choices.append(Choice(f"encoder.{layer}.{task}.width", options, alone))
         choices += [Choice(f"decoder.{task}.width", distinct(widths, self._decoder_width)) for task in self.names]
         self.space = SearchSpace("branched", choices, aliases)
+        # Not the largest: tasks that share nothing learn less from few images, and so does what learns from them.
+        self.teacher = self.arch_of([(self.names,)] * self.layers)
 
     def build(self, arch: ArchConfig) -> BranchedNet:
         """Return the plain network of an architecture, with fresh weights."""

@@ -39,6 +39,7 @@ class WithPrecision:
         picks = {name: tuple(p for p in all_ if p in (allowed or {}).get(name, all_)) for name, all_ in able.items()}
         choices = [Choice(PREFIX + name, options) for name, options in picks.items()]
         self.space = definition.space + SearchSpace("precision", choices)
+        self.teacher = self.space.arch({**definition.teacher, **{choice.name: choice.options[-1] for choice in choices}})
 
     def build(self, arch: ArchConfig) -> MultiTaskNet:
         """Return the plain network in fp32; `nas.export.quantize` makes the file that computes as the policy says."""

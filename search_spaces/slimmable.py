@@ -131,6 +131,7 @@ class Slimmable:
                 *(Choice(f"decoder.{task.name}.width", distinct(widths, self._decoder_width)) for task in self.tasks),
             ],
         )
+        self.teacher = self.space.largest()
 
     def build(self, arch: ArchConfig) -> SlimmableNet:
         """Return the plain network of an architecture, with fresh weights."""

@@ -22,6 +22,7 @@ class Alone:
         self.space = SearchSpace(
             f"{definition.space.name}:{arch.key}", [Choice(name, (option,)) for name, option in arch.items()]
         )
+        self.teacher = arch
         self._definition, self._arch = definition, arch
 
     def build(self, arch: ArchConfig) -> MultiTaskNet:

@@ -39,9 +39,14 @@ class SpaceDefinition(Protocol):
 
     `tests/contracts` checks: the supernet's forward equals the extracted module's, gradients stay inside the slices,
     and `macs` equals torch's own count.
+
+    Attributes:
+        teacher: The network that learns from the truth in each training step, and that the others learn from. Its layers are
+            as wide as any.
     """
 
     space: SearchSpace
+    teacher: ArchConfig
     tasks: tuple[Task, ...]
     input: InputSpec
 

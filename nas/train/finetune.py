@@ -38,6 +38,7 @@ class Given:
     def __init__(self, net: MultiTaskNet, arch: ArchConfig, tasks: tuple[Task, ...], input: InputSpec) -> None:
         self.tasks, self.input, self.teacher = tasks, input, arch
         self.space = SearchSpace(f"given:{arch.key}", [Choice(name, (option,)) for name, option in arch.items()])
+        self.teacher = arch
         self._net = net
 
     def build(self, arch: ArchConfig) -> MultiTaskNet:

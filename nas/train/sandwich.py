@@ -1,9 +1,9 @@
-"""One step of a supernet: the largest subnet, the smallest and some random ones, whose gradients add up.
+"""One step of a supernet: the teacher, the smallest subnet and some random ones, whose gradients add up.
 
-The sandwich rule and in-place distillation are those of Yu and Huang (Universally Slimmable Networks, ICCV 2019): the largest
-subnet learns from the truth, the others also from its predictions. The distillation of the encoder follows the idea of Aich et
-al. (Efficient Controllable Multi-Task Architectures, ICCV 2023) that features should not depend on the width chosen; the
-distance, between channel-normalised features of the channels both have, is ours.
+The sandwich rule and in-place distillation are those of Yu and Huang (Universally Slimmable Networks, ICCV 2019): the teacher,
+which there is the largest subnet, learns from the truth, the others also from its predictions. The distillation of the encoder
+follows the idea of Aich et al. (Efficient Controllable Multi-Task Architectures, ICCV 2023) that features should not depend on
+the width chosen; the distance, between channel-normalised features of the channels both have, is ours.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ class Sandwich:
     def __init__(self, supernet: Supernet, balancer: Balancer, spec: TrainingSpec, compute: Compute) -> None:
         self.supernet, self.balancer, self.spec, self.compute = supernet, balancer, spec, compute
         self.tasks = supernet.definition.tasks
-        self.largest = supernet.definition.space.largest()
+        self.teacher = supernet.definition.teacher
         self._x: Tensor | None = None
         self._targets: dict[str, Tensor] = {}
-        self._teacher: tuple[Features, Outputs] | None = None
+        self._taught: tuple[Features, Outputs] | None = None
         self._losses: dict[str, Tensor] = {}
 
     def load(self, x: Tensor, targets: Mapping[str, Tensor]) -> None:
@@ -73,21 +73,21 @@ class Sandwich:
                 self._targets[name].copy_(target)
 
     def run(self, arch: ArchConfig) -> None:
-        """Add the gradients of one subnet. The largest one goes first: it is the teacher of the others."""
+        """Add the gradients of one subnet. The teacher goes first."""
         assert self._x is not None, "load a batch first"
         with self.compute.autocast():
             features, outputs = self.supernet.features_and_outputs(self._x, arch)
         losses = {task.name: task_kind(task.kind).loss(outputs[task.name], self._targets[task.name]) for task in self.tasks}
         total: Tensor = self.balancer(losses)
-        if arch == self.largest:
+        if arch == self.teacher:
             self._remember(features, outputs, losses)
-        elif self._teacher is not None:
-            total = self._distilled(total, features, outputs, self._teacher)
+        elif self._taught is not None:
+            total = self._distilled(total, features, outputs, self._taught)
         total.backward()  # type: ignore[no-untyped-call]
 
     @property
     def losses(self) -> dict[str, float]:
-        """The largest subnet's loss per task in the last step. Waits for the device."""
+        """The teacher's loss per task in the last step. Waits for the device."""
         return {name: float(loss) for name, loss in self._losses.items()}
 
     def _distilled(self, total: Tensor, features: Features, outputs: Outputs, teacher: tuple[Features, Outputs]) -> Tensor:
@@ -100,19 +100,19 @@ class Sandwich:
         return total
 
     def _remember(self, features: Sequence[Tensor], outputs: Outputs, losses: Mapping[str, Tensor]) -> None:
-        if self.compute.device.type != "cuda" or self._teacher is None:
-            self._teacher = [f.detach().clone() for f in features], {n: o.detach().clone() for n, o in outputs.items()}
+        if self.compute.device.type != "cuda" or self._taught is None:
+            self._taught = [f.detach().clone() for f in features], {n: o.detach().clone() for n, o in outputs.items()}
             self._losses = {name: loss.detach().clone() for name, loss in losses.items()}
             return
-        for kept, new in zip(self._teacher[0], features, strict=True):
+        for kept, new in zip(self._taught[0], features, strict=True):
             kept.copy_(new.detach())
         for name, new in outputs.items():
-            self._teacher[1][name].copy_(new.detach())
+            self._taught[1][name].copy_(new.detach())
         for name, new in losses.items():
             self._losses[name].copy_(new.detach())
 
 
-def step_archs(space_largest: ArchConfig, smallest: ArchConfig, random: Sequence[ArchConfig], subnets: int) -> list[ArchConfig]:
-    """Return the subnets of a step, the largest first, the smallest second, then random ones; equal ones run once."""
-    chosen = [space_largest, smallest, *random][: max(subnets, 1)]
+def step_archs(teacher: ArchConfig, smallest: ArchConfig, random: Sequence[ArchConfig], subnets: int) -> list[ArchConfig]:
+    """Return the subnets of a step, the teacher first, the smallest second, then random ones; equal ones run once."""
+    chosen = [teacher, smallest, *random][: max(subnets, 1)]
     return list(dict.fromkeys(chosen))

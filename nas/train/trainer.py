@@ -36,7 +36,7 @@ class EpochReport:
         epoch: Epochs done.
         epochs: Epochs in all.
         step: Optimizer steps done.
-        curves: Name to value: ``loss.TASK`` of the largest subnet, ``learning_rate``, ``val.largest.error.TASK``.
+        curves: Name to value: ``loss.TASK`` of the teacher, ``learning_rate``, ``val.largest.error.TASK``.
         checkpoint: First digits of the SHA-256 of the checkpoint written, if one was.
     """
 
@@ -166,13 +166,13 @@ class Trainer:
     def _archs(self) -> Iterator[list[ArchConfig]]:
         """Yield the subnets of each step of this epoch, the same in every process."""
         space, rng = self.supernet.definition.space, np.random.default_rng([self.seed, self.epoch])
-        largest, smallest = space.largest(), space.smallest()
+        teacher, smallest = self.supernet.definition.teacher, space.smallest()
         while True:
             random = [
                 space.sample(rng) if self._pool is None else self._pool[rng.integers(len(self._pool))]
                 for _ in range(self.spec.subnets - 2)
             ]
-            yield step_archs(largest, smallest, random, self.spec.subnets)
+            yield step_archs(teacher, smallest, random, self.spec.subnets)
 
     def _validate(self) -> dict[str, float]:
         self.supernet.eval()

@@ -32,6 +32,16 @@ def test_the_super_module_is_the_largest_network(definition: SpaceDefinition) ->
 
 
 @every_definition
+def test_the_teacher_is_a_network_whose_features_are_as_wide_as_any(definition: SpaceDefinition) -> None:
+    assert definition.space.arch(definition.teacher) == definition.teacher
+    x = pixels(definition)
+    with torch.no_grad():
+        features = [definition.build(arch).eval().encode(x) for arch in (definition.teacher, *some_archs(definition, 6))]
+    for taught in features[1:]:
+        assert all(own.shape[1] >= other.shape[1] for own, other in zip(features[0], taught, strict=True))
+
+
+@every_definition
 def test_views_cover_every_tensor_of_every_network(definition: SpaceDefinition) -> None:
     shared = definition.super_module().state_dict()
     for arch in some_archs(definition, 6):
