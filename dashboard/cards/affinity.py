@@ -106,7 +106,7 @@ def trees(found: Affinity) -> pd.DataFrame:
     rows = [
         {
             "Tree": tree.name,
-            "Dissimilarity": tree.dissimilarity,
+            "Dissimilarity": round(tree.dissimilarity, 3),
             "MACs, full widths": _macs(tree.full_macs),
             "MACs, enough width": _macs(tree.macs),
             "Enough width": " › ".join(" ".join(f"{ratio:.2f}" for ratio in layer.values()) for layer in tree.widths),
