@@ -18,8 +18,9 @@ setup: .venv/installed
 demo: setup
 	$(BIN)/nas demo
 
+# Two processes, a file at a time: tests of one file share what takes long to make.
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: setup
 	$(BIN)/ruff check .

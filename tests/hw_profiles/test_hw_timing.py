@@ -47,7 +47,7 @@ def test_the_reference_is_a_valid_model_and_always_the_same() -> None:
 
 
 def test_the_reference_has_a_ratio_of_one_to_itself(meter: LatencyMeter) -> None:
-    latency = meter.measure(reference_model())
+    latency = meter.measure(reference_model(), budget_s=120)  # on a busy machine, too
     assert latency.ratio == pytest.approx(1.0, abs=0.1)
     assert latency.ms == pytest.approx(latency.ratio * meter.reference_ms)
     assert 0.0 <= latency.spread < 0.3
