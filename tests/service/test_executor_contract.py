@@ -14,6 +14,7 @@ import pytest
 
 from nas.core import CancelledError, DataError, DeviceError, WorkerError
 from nas.service.executors import Executor, LocalExecutor
+from nas.service.executors.halving import Halving
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,15 @@ def test_trials_report_rows_with_their_names(executor: Executor, tmp_path: Path)
     executor.trials(executor_work.two_rows, [{"name": n, "base": i} for i, n in enumerate("ab")], rows.append, tmp_path / "t")
     assert sorted((row["name"], row["value"]) for row in rows) == [("a", 0), ("a", 1), ("b", 1), ("b", 2)]
     assert [row["value"] for row in rows if row["name"] == "b"] == [1, 2]
+    assert not (tmp_path / "t").exists()
+
+
+def test_halving_ends_the_worse_trials_early(executor: Executor, tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = []
+    mark = str(tmp_path / "mark")
+    configs = [{"name": "good", "end": 0.0, "leaves": mark}, {"name": "bad", "end": 3.0, "after": mark}]
+    executor.trials(executor_work.falls, configs, rows.append, tmp_path / "t", halving=Halving(first=2, most=8))
+    assert {row["name"]: row["epoch"] for row in rows} == {"good": 8, "bad": 2}  # the last row of each
     assert not (tmp_path / "t").exists()
 
 
