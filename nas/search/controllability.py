@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nas.core import BoolArray, FloatArray, Objective, hypervolume
+from nas.core import Codes, FloatArray, Objective, Option, hypervolume
 from nas.core.control import ControlTable
 from nas.core.uniformity import uniformity
 
@@ -69,19 +69,29 @@ def budgets(table: ControlTable, metric: str) -> list[Objective]:
     return [Objective(metric, "min", float(low * (high / low) ** share)) for share in SHARES]
 
 
+def uniform_codes(choices: Sequence[tuple[str, tuple[Option, ...]]], widths: Sequence[Option]) -> Codes:
+    """Return encoders of one width each, shape (widths, choices): all is shared, other choices pick their largest options.
+
+    Args:
+        choices: Name and options of every choice of the encoder.
+        widths: Ratios.
+    """
+
+    def code(name: str, options: tuple[Option, ...], width: Option) -> int:
+        if name.startswith("branch."):
+            return 0  # where all layers are shared, with the first task
+        if not name.endswith(".width"):
+            return len(options) - 1
+        return min(range(len(options)), key=lambda i: abs(float(options[i]) - float(width)))  # equal sizes have one option
+
+    return np.array([[code(name, options, width) for name, options in choices] for width in widths], dtype=np.int16)
+
+
 def uniform_subnets(table: ControlTable) -> list[tuple[int, int]]:
-    """Return encoder and width of the subnets of one width in all parts, whose other choices pick the largest options."""
+    """Return encoder and width of the subnets of `uniform_codes` that the table holds."""
     found = []
-    for width in range(len(table.widths)):
-        match: BoolArray = np.ones(len(table.encoders), dtype=bool)
-        for column, (name, options) in enumerate(table.choices):
-            codes = table.encoders[:, column]
-            if name.endswith(".width"):
-                match &= (codes == _nearest(options, table.widths[width])) | (codes < 0)
-            elif name.startswith("branch."):
-                match &= codes <= 0  # as much as can be is shared: smallest network first
-            else:
-                match &= (codes == len(options) - 1) | (codes < 0)
+    for width, codes in enumerate(uniform_codes(table.choices, table.widths)):
+        match = ((table.encoders == codes) | (table.encoders < 0)).all(axis=1)
         found += [(int(encoder), width) for encoder in np.flatnonzero(match)[:1]]
     return found
 
@@ -95,11 +105,6 @@ def _uniform_losses(table: ControlTable, budget: Objective) -> FloatArray:
         if budget.violation(most) <= 0:
             rows.append(table.errors[:, encoder, width] / table.largest)
     return np.array(rows).reshape(-1, tasks)
-
-
-def _nearest(options: Sequence[object], value: object) -> int:
-    """Return the position of the option nearest to `value`; options that made equal sizes may be left out."""
-    return min(range(len(options)), key=lambda i: abs(float(str(options[i])) - float(str(value))))
 
 
 def _smallest(table: ControlTable) -> int:

@@ -10,7 +10,8 @@ from nas.core import ArchConfig, Codes, FloatArray, Option
 from nas.search.codes import Coder
 from nas.search.control import BUDGETS, sample_preferences
 
-ROUNDS = 8  # of varying the winners
+MOST = 4096  # encoders, where not all are held
+ROUNDS = 6  # of varying the winners
 FLIPS = 1.5  # choices that change, on average
 
 Predicted = Callable[[Codes, int], tuple[FloatArray, FloatArray]]
@@ -24,6 +25,7 @@ def choose_encoders(
     predicted: Predicted,
     combinations: int,
     limit: int,
+    always: Codes,
     rng: np.random.Generator,
 ) -> Codes:
     """Return the codes of at most `limit` distinct encoders, the smallest and the largest among them.
@@ -34,7 +36,8 @@ def choose_encoders(
         seen: Encoders to begin with.
         predicted: What is predicted of encoders.
         combinations: Combinations of decoders: the first is the smallest, the last the largest.
-        limit: At least two.
+        limit: At least two, and those that are always held.
+        always: Codes of more encoders to hold, shape (n, choices).
         rng: Draws encoders.
     """
     space, width = coder.space, len(coder.sizes)
@@ -52,7 +55,8 @@ def choose_encoders(
     if np.prod([float(free(choice.name)) for choice in space.choices]) <= limit:
         sizes = [free(choice.name) for choice in space.choices]
         return named(np.stack(np.unravel_index(np.arange(int(np.prod(sizes))), sizes), axis=1).astype(np.int16))
-    ends = np.stack([np.zeros(len(coder.sizes)), coder.sizes - 1]).astype(np.int16)
+    limit = min(limit, MOST)
+    ends = np.vstack([np.zeros(width), coder.sizes - 1, always]).astype(np.int16)
     pool = named(np.vstack([ends, coder.fill(coder.encode(seen), rng), coder.sample(rng.random(limit), rng)]))
     for _ in range(ROUNDS):
         winners = pool[_winners(pool, predicted, combinations, limit // 2, rng)]
@@ -60,7 +64,7 @@ def choose_encoders(
         crossed = coder.cross(left, right, rng)
         changed = coder.mutate(alone, np.full(len(alone), FLIPS), rng)
         pool = named(np.vstack([ends, coder.fill(winners, rng), crossed, changed]))
-    best = pool[_winners(pool, predicted, combinations, limit - 2, rng)]
+    best = pool[_winners(pool, predicted, combinations, limit - len(ends), rng)]
     return named(np.vstack([ends, coder.fill(best, rng)]))
 
 

@@ -24,6 +24,7 @@ from nas.core.control import KIND, ControlTable, Cost, stored_table, subject, ve
 from nas.core.precision import PREFIX
 from nas.search.codes import Coder
 from nas.search.control import choose_steps
+from nas.search.controllability import uniform_codes
 from nas.search.encoders import choose_encoders
 from nas.service.latency_features import Vectorised
 from nas.service.reuse import REUSED
@@ -91,8 +92,10 @@ def _table(store: Store, job: JobId, definition: SpaceDefinition, rows: Sequence
         values = np.array([f(codes, int(combinations[column, t])) for t, f in enumerate(errors)])
         return values, costs_of(codes, column)
 
-    seen = [_encoder(row.arch, tasks) for row in rows]
-    encoders = choose_encoders(coder, fixed, seen, predicted, len(combinations), MOST_SUBNETS // len(combinations), rng)
+    seen, most = [_encoder(row.arch, tasks) for row in rows], MOST_SUBNETS // len(combinations)
+    choices = tuple((choice.name, choice.options) for choice in parts.choices)
+    always = uniform_codes(choices, widths)
+    encoders = choose_encoders(coder, fixed, seen, predicted, len(combinations), most, always, rng)
     grid = np.array([[f(encoders, width) for width in range(len(widths))] for f in errors]).transpose(0, 2, 1)
     columns = [costs_of(encoders, column) for column in range(len(combinations))]
     costs = {
@@ -102,7 +105,6 @@ def _table(store: Store, job: JobId, definition: SpaceDefinition, rows: Sequence
     top = coder.encode([_encoder(space.largest(), tasks)])
     largest = np.array([f(top, len(widths) - 1)[0] for f in errors])
     steps = {metric: choose_steps(grid / largest[:, None, None], cost, rng) for metric, cost in costs.items()}
-    choices = tuple((choice.name, choice.options) for choice in parts.choices)
     checkpoint = store.stages(job)[Stage.TRAIN].result.get("checkpoint") or ""
     return ControlTable(tasks, widths, choices, encoders, grid, largest, off, costs, steps, checkpoint)
 

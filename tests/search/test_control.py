@@ -239,11 +239,12 @@ def test_of_too_many_encoders_those_that_win_are_kept() -> None:
     def predicted(codes: Codes, combination: int) -> tuple[FloatArray, FloatArray]:
         return 3 - gains @ np.sqrt(codes.T), (1 + codes @ prices + combination)[None]
 
-    kept = choose_encoders(coder, {}, [space.largest()], predicted, 9, 300, np.random.default_rng(0))
-    every = choose_encoders(coder, {}, [], predicted, 9, 4096, np.random.default_rng(0))
+    middle = np.full((1, 6), 2, dtype=np.int16)
+    kept = choose_encoders(coder, {}, [space.largest()], predicted, 9, 300, middle, np.random.default_rng(0))
+    every = choose_encoders(coder, {}, [], predicted, 9, 4096, middle, np.random.default_rng(0))
     assert len(every) == space.count() == len(np.unique(every, axis=0))
     assert 2 <= len(kept) <= 300
-    for ends in (np.zeros(6), np.full(6, 3)):
+    for ends in (np.zeros(6), np.full(6, 3), middle[0]):
         assert (kept == ends).all(axis=1).any()
     for weights in ([1.0, 0.0], [0.5, 0.5], [0.2, 0.8]):
         for most in (5.0, 9.0, 15.0):
@@ -251,13 +252,13 @@ def test_of_too_many_encoders_those_that_win_are_kept() -> None:
             for codes in (kept, every):
                 errors, costs = predicted(codes, 0)
                 best.append(float((weights @ errors)[costs[0] <= most].min()))
-            assert best[0] <= 1.01 * best[1]
+            assert best[0] <= 1.02 * best[1]
 
 
 def test_fixed_choices_keep_their_option() -> None:
     space = SearchSpace("mixed", [Choice("encoder.0.width", OPTIONS), Choice("precision.a", ("int8", "fp32"))])
     coder = Coder(space)
     found = choose_encoders(
-        coder, {"precision.a": "fp32"}, [], lambda c, k: (c.T[:1], c.T[:1]), 2, 50, np.random.default_rng(0)
+        coder, {"precision.a": "fp32"}, [], lambda c, k: (c.T[:1], c.T[:1]), 2, 50, coder.encode([]), np.random.default_rng(0)
     )
     assert [dict(arch)["precision.a"] for arch in coder.decode(found)] == ["fp32"] * 4
