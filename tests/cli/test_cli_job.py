@@ -23,7 +23,7 @@ tasks: [seg, depth]
 objectives: [error.seg, macs, latency_ms@local]
 space: {options: {channels: [8, 8], decoder_channels: 8, widths: [0.5, 1.0], depths: [1, 2], resolutions: [1.0]}}
 training: {epochs: 2, batch_size: 8, precision: fp32}
-search: {sampler: random, evaluations: 4, batch_size: 4, profile_samples: 4, calibration_images: 8, verify: 2}
+search: {sampler: random, evaluations: 4, batch_size: 4, profile_samples: 3, calibration_images: 8, verify: 1}
 """
 
 

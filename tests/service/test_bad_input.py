@@ -30,14 +30,14 @@ from nas.service.stages.train import train
 from nas.service.workers import CHECKPOINT, job_data, job_definition
 from nas.store import SqlStore
 
-SEARCH = SearchSpec("random", evaluations=8, batch_size=4, profile_samples=3, calibration_images=8, verify=2)
+SEARCH = SearchSpec("random", evaluations=8, batch_size=4, profile_samples=3, calibration_images=8, verify=1)
 QUICK = TrainingSpec(epochs=1, batch_size=8, precision="fp32")
 
 
 def blind(split: str) -> JobSpec:
     return tiny_spec(
         data=DataSpec("python:own_rooms:blind", options={"split": split}),
-        search=replace(SEARCH, evaluations=2, batch_size=2, verify=1),
+        search=replace(SEARCH, evaluations=2, batch_size=2),
         training=QUICK,
     )
 
