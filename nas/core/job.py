@@ -99,7 +99,7 @@ class DifferentiableSpec:
     """
 
     epochs: int = 10
-    strengths: tuple[float, ...] = (0.0, 0.05, 0.2, 1.0)
+    strengths: tuple[float, ...] = (0.0, 0.01, 0.03, 0.1)
     resource: Literal["macs", "latency"] = "macs"
     start: Literal["zeros", "affinity"] = "zeros"
     learning_rate: float = 0.1
