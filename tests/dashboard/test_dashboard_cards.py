@@ -28,6 +28,7 @@ from nas.core import (
     TaskSpec,
     TrainingSpec,
 )
+from nas.core.refinement import refined_arch
 from nas.service.jobfile import read_job
 
 OBJECTIVES = (Objective("error.seg"), Objective("latency_ms@local", limit=10.0))
@@ -66,6 +67,23 @@ def test_front_sorts_what_was_measured_from_what_was_predicted() -> None:
         key(6): "measured",
     }
     assert frame.set_index("key").loc[key(1), "error.seg"] == 0.8  # the verified number, not the search's
+
+
+def test_a_refined_network_stands_among_the_verified_under_its_own_name() -> None:
+    subnet, made = row(1, 0.4, 5.0), row(2, 0.3, 4.0, stage="pruned")
+    made = replace(made, arch=refined_arch(made.arch, {"stem.0": 3}, "ab"))
+    beside = replace(row(3, 0.9, 9.0, stage="finetuned"), arch=refined_arch(subnet.arch, {}, "cd"))
+    frame = front.info([subnet, made, beside], OBJECTIVES)
+    assert dict(zip(frame["key"], frame["group"], strict=True)) == {
+        subnet.arch.key: "verified",  # the refined one is better in both
+        made.arch.key: "refined",
+        beside.arch.key: "verified",
+    }
+    traces = {trace.name: trace for trace in front.draw(frame, front.View("latency_ms@local", "error.seg")).data}
+    assert traces["Refined, on the front"].marker.symbol == "diamond"
+    table = candidates.info([subnet, made, beside], OBJECTIVES)
+    assert dict(zip(table["key"], table["stage"], strict=True))[made.arch.key] == "pruned and fine-tuned"
+    assert table[table["on_front"]]["key"].to_list() == [made.arch.key]
 
 
 def test_front_draws_every_group_the_line_the_limit_and_the_recommended_point() -> None:
