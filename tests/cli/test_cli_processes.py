@@ -44,7 +44,7 @@ def test_an_interrupt_ends_the_watching_and_not_the_job(place: Place) -> None:
         assert process.stderr is not None
         assert process.stderr.readline() == "train: running\n"
         process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=20)
+        output, errors = process.communicate(timeout=60)
     assert (process.returncode, output) == (130, "")
     assert "Traceback" not in errors
     assert place.store.job(job).state is JobState.RUNNING
@@ -68,7 +68,7 @@ def test_the_dashboard_serves_until_interrupted(place: Place) -> None:
                 f"error: a port serves one program: {port} is taken",
             )
             process.send_signal(signal.SIGINT)
-            assert process.wait(20) == 0
+            assert process.wait(60) == 0
         finally:
             process.kill()
 
