@@ -1,17 +1,20 @@
 """Whether the tree that is found beats random ones, on NYUv2 (segmentation, depth, normals).
 
 For each seed a supernet of the branched space is trained, and every tree is evaluated on its weights and the validation images,
-all of them at uniform widths that cost as much as the encoder that shares everything at full width. The best tree, random
-trees and both extremes are then trained alone with the same recipe and compared in Δm on the test images, against networks of
-one task each. All networks cost the same within 5 %, but for the one that shares only the stem at full width, at its own cost.
+all of them at uniform widths that cost as much as the encoder that shares everything at full width. The best one is found by
+sampling; differentiable searches of several strengths find others, of which the best on validation counts. These, random trees
+and both extremes are compared in Δm on the test images, against networks of one task each: once with the weights of the
+supernet, as a job exports them, and once trained alone with the same recipe. All networks cost the same within 5 %, but for the
+one that shares only the stem at full width, at its own cost.
 
     python benchmarks/branching.py --data ../shared/data/vision/nyuv2_96x128.npz --json branching.json
-    python benchmarks/branching.py --cpu --channels 8 16 32 --decoder-channels 16 --epochs 4 --seeds 1 --random 3
+    python benchmarks/branching.py --cpu --channels 16 32 64 --decoder-channels 32 --epochs 2 --seeds 1 --random 2 --processes 2
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -24,12 +27,13 @@ import torch
 import torch.multiprocessing as mp
 from scipy.stats import kendalltau
 
-from nas.core import ArchConfig, DataSpec, Task, TaskSpec, TrainingSpec
+from nas.core import ArchConfig, DataSpec, DifferentiableSpec, Task, TaskSpec, TrainingSpec
 from nas.core.branching import Partition, tree
 from nas.data import MultiTaskData, load_data
 from nas.supernet import Alone, Branching
 from nas.tasks import KINDS
 from nas.tasks.delta import delta_m
+from nas.train.bilevel import search_tree
 from nas.train.evaluator import Evaluator
 from nas.train.trainer import Trainer
 from search_spaces import make_space
@@ -60,6 +64,7 @@ class Setting:
     data: Path
     options: Mapping[str, Any]
     spec: TrainingSpec
+    strengths: tuple[float, ...]
 
     def load(self, task: str | None) -> tuple[MultiTaskData, Branching]:
         """Return the data of one task or all, and the space."""
@@ -113,10 +118,31 @@ def train(setting: Setting, training: Training) -> dict[str, Any]:
         trainer.run_epoch()
     trainer.supernet.eval()
     evaluator = Evaluator(trainer.supernet, trainer.data, CALIBRATION_IMAGES)
+    trained_s = time.perf_counter() - start
     found = {arch.key: {split: evaluator.evaluate(arch, split) for split in ("val", "test")} for arch in archs}
-    seconds = time.perf_counter() - start
-    print(f"{training.label:44s}seed {training.seed}{seconds:8.1f} s", flush=True)
-    return {"label": training.label, "seed": training.seed, "task": training.task, "metrics": found, "seconds": seconds}
+    row = {"label": training.label, "seed": training.seed, "task": training.task, "metrics": found, "seconds": trained_s}
+    if len(training.archs) > 1:
+        row["derived"] = [derived(trainer, definition, strength) for strength in setting.strengths]
+    print(f"{training.label:76s}seed {training.seed}{time.perf_counter() - start:8.1f} s", flush=True)
+    return row
+
+
+def derived(trainer: Trainer, definition: Branching, strength: float) -> Tree:
+    """Return the tree that a differentiable search of some strength ends with, from a trained supernet."""
+    options = DifferentiableSpec(epochs=max(1, trainer.spec.epochs // 3))
+    epochs = search_tree(
+        definition,
+        copy.deepcopy(trainer.supernet.shared),
+        copy.deepcopy(trainer.balancer),
+        trainer.data,
+        trainer.spec,
+        options,
+        strength,
+        torch.as_tensor(definition.layer_macs()),
+        trainer.compute,
+        trainer.seed,
+    )
+    return list(epochs)[-1].tree
 
 
 _process: dict[str, Setting] = {}  # of a worker process
@@ -158,6 +184,7 @@ def main() -> None:
     parser.add_argument("--channels", type=int, nargs="+", default=[32, 64, 128, 256])
     parser.add_argument("--decoder-channels", type=int, default=64)
     parser.add_argument("--processes", type=int, default=8, help="trainings at a time")
+    parser.add_argument("--strengths", type=float, nargs="+", default=[0.0, 0.05, 0.2], help="of the differentiable searches")
     parser.add_argument("--cpu", action="store_true", help="run without a GPU: make it small")
     parser.add_argument("--json", type=Path, default=None, help="where to write every number")
     given = parser.parse_args()
@@ -165,7 +192,7 @@ def main() -> None:
         print(f"skipped: this benchmark needs a CUDA GPU (or --cpu) and {given.data}; give the data with --data")
         return
     options = {"channels": given.channels, "decoder_channels": given.decoder_channels}
-    setting = Setting(given.data, options, TrainingSpec(epochs=given.epochs))
+    setting = Setting(given.data, options, TrainingSpec(epochs=given.epochs), tuple(given.strengths))
     data, definition = setting.load(None)
     tasks: tuple[Task, ...] = data.tasks
     every = trees(definition, TASKS)
@@ -173,61 +200,70 @@ def main() -> None:
     budget = float(definition.macs([definition.arch_of(shared)])[0])
     sized = {each: at_cost(definition, each, budget) for each in every}
     costs = definition.macs(list(sized.values())) / budget
-    assert np.abs(costs - 1).max() <= TOLERANCE, costs
+    every = [each for each, cost in zip(every, costs, strict=True) if abs(cost - 1) <= TOLERANCE]
+    print(f"{len(every)} of {len(sized)} trees can cost the same within {TOLERANCE:.0%}; the others are left out")
+    sized = {each: sized[each] for each in every}
     rng = np.random.default_rng(0)
-    random = [every[1:-1][i] for i in rng.choice(len(every) - 2, given.random, replace=False)]
+    inner = [each for each in every if each not in (shared, split)]
+    random = [inner[i] for i in rng.choice(len(inner), given.random, replace=False)]
     start = time.perf_counter()
-    results: list[dict[str, Any]] = []
     processes = min(given.processes, given.seeds * (given.random + 7))
     with mp.get_context("spawn").Pool(processes, _start, (setting,)) as pool:
-        supernets = [
-            pool.apply_async(_train, (Training("supernet", seed, tuple(sized.values())),)) for seed in range(given.seeds)
-        ]
-        fixed = {
+        everything = (*sized.values(), definition.arch_of(split))
+        supernets = [pool.apply_async(_train, (Training("supernet", seed, everything),)) for seed in range(given.seeds)]
+        networks = {
             "all shared": sized[shared],
             "all split, at its own cost": definition.arch_of(split),
             **{f"random: {shown(each)}": sized[each] for each in random},
         }
         jobs = [Training(f"{task} alone", seed, (), task) for task in TASKS for seed in range(given.seeds)]
-        jobs += [Training(label, seed, (arch,)) for label, arch in fixed.items() for seed in range(given.seeds)]
+        jobs += [Training(label, seed, (arch,)) for label, arch in networks.items() for seed in range(given.seeds)]
         others = [pool.apply_async(_train, (job,)) for job in jobs]
-        found: dict[int, Tree] = {}
-        late = []
+        found: dict[str, list[Tree]] = {"found by sampling": [], "found by gradients": []}
+        trained = []
         for seed, waiting in enumerate(supernets):
-            results.append(waiting.get())
-            order = errors(results[-1]["metrics"], list(sized.values()))
-            found[seed] = every[int(np.argmin(order))]
-            print(f"seed {seed}: found {shown(found[seed])}", flush=True)
-            late.append(pool.apply_async(_train, (Training("found", seed, (sized[found[seed]],)),)))
-        results += [each.get() for each in (*others, *late)]
-    alone = {seed: {} for seed in range(given.seeds)}  # type: dict[int, dict[str, float]]
-    for row in results:
+            trained.append(waiting.get())
+            ranks = dict(zip(every, errors(trained[-1]["metrics"], list(sized.values())), strict=True))
+            by_gradients = [each for each in trained[-1]["derived"] if each in ranks]
+            print(f"seed {seed}, by gradients: {' || '.join(map(shown, trained[-1]['derived']))}", flush=True)
+            found["found by sampling"].append(min(every, key=lambda each: ranks[each]))
+            found["found by gradients"].append(min(by_gradients, key=lambda each: ranks[each], default=shared))
+            others += [
+                pool.apply_async(_train, (Training(label, seed, (sized[picked[seed]],)),)) for label, picked in found.items()
+            ]
+        alone = [each.get() for each in others]
+    twins: dict[int, dict[str, float]] = {seed: {} for seed in range(given.seeds)}
+    for row in alone:
         if row["task"]:
-            alone[row["seed"]] |= next(iter(row["metrics"].values()))["test"]
-    scores: dict[str, list[float]] = {}
-    for row in results:
-        if row["task"] or row["label"] == "supernet":
-            continue
-        metrics = next(iter(row["metrics"].values()))["test"]
-        scores.setdefault(row["label"], []).append(delta_m(metrics, alone[row["seed"]], tasks, KINDS))
-    print(f"\n{'':70s}{'Δm %':>8s}   by seed")
-    for label, values in sorted(scores.items(), key=lambda item: -np.mean(item[1])):
-        print(f"{label:70s}{np.mean(values):>+8.2f}   " + " ".join(f"{value:+.2f}" for value in values))
-    means = [float(np.mean(values)) for label, values in scores.items() if label.startswith("random")]
-    gap = float(np.mean(scores["found"])) - float(np.mean(means))
-    taus = []
-    for seed in range(given.seeds):
-        ranks = dict(zip(every, errors(results[seed]["metrics"], list(sized.values())), strict=True))
-        pairs = [(-ranks[each], scores[f"random: {shown(each)}"][seed]) for each in random]
-        taus.append(float(kendalltau(*zip(*pairs, strict=True))[0]))
-    print(f"found against the mean of {len(means)} random trees: {gap:+.2f} points of Δm; rank correlation of the supernet "
-          f"with training alone over the random trees: {np.mean(taus):.2f}")  # fmt: skip
+            twins[row["seed"]] |= next(iter(row["metrics"].values()))["test"]
+
+    def better(metrics: Mapping[str, Mapping[str, float]], seed: int) -> float:
+        return delta_m(metrics["test"], twins[seed], tasks, KINDS)
+
+    scores: dict[str, dict[str, list[float]]] = {"supernet": {}, "alone": {}}
+    for seed, row in enumerate(trained):
+        for label, arch in (networks | {label: sized[picked[seed]] for label, picked in found.items()}).items():
+            scores["supernet"].setdefault(label, []).append(better(row["metrics"][arch.key], seed))
+    for row in sorted(alone, key=lambda row: row["seed"]):
+        if not row["task"]:
+            scores["alone"].setdefault(row["label"], []).append(better(next(iter(row["metrics"].values())), row["seed"]))
+    print(f"\n{'Δm %, mean and by seed':84s}" + "".join(f"{how:30s}" for how in scores))
+    for label in sorted(scores["supernet"], key=lambda each: -np.mean(scores["supernet"][each])):
+        columns = (f"{np.mean(v):+6.2f} ({' '.join(f'{x:+.2f}' for x in v)})" for v in (scores[how][label] for how in scores))
+        print(f"{label:84s}" + "".join(f"{column:30s}" for column in columns))
+    for how, rows in scores.items():
+        mean = np.mean([np.mean(values) for label, values in rows.items() if label.startswith("random")])
+        gaps = (f"{label} {np.mean(rows[label]) - mean:+.2f}" for label in found)
+        print(f"{how}: random trees {mean:+.2f} on average; against them {', '.join(gaps)}")
+    pairs = [(np.mean(scores["supernet"][label]), np.mean(values)) for label, values in scores["alone"].items()]
+    print(f"rank correlation of the supernet with training alone: {kendalltau(*zip(*pairs, strict=True))[0]:.2f}")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() and not given.cpu else "CPU"
-    print(f"{len(results)} trainings in {time.perf_counter() - start:.0f} s on {device}; {budget / 1e6:.0f} million MACs")
+    seconds = time.perf_counter() - start
+    print(f"{len(trained) + len(alone)} trainings in {seconds:.0f} s on {device}; {budget / 1e6:.0f} million MACs")
     if given.json:
-        summary = {"device": device, "macs": budget, "relative_costs": costs.tolist(), "delta_m": scores, "tau": taus}
-        summary |= {"found": {seed: shown(each) for seed, each in found.items()}, "trainings": results}
-        given.json.write_text(json.dumps(summary, indent=1))
+        picked = {label: [shown(each) for each in row] for label, row in found.items()}
+        summary = {"device": device, "macs": budget, "relative_costs": costs.tolist(), "delta_m": scores, "found": picked}
+        given.json.write_text(json.dumps({**summary, "trainings": [*trained, *alone]}, indent=1))
 
 
 if __name__ == "__main__":
