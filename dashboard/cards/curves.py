@@ -18,7 +18,7 @@ def info(curves: Mapping[str, Sequence[tuple[int, float]]]) -> pd.DataFrame:
     """Return one row per point: ``curve``, ``panel``, ``series``, ``step``, ``value``.
 
     ``loss.TASK`` goes to the panel ``loss``; ``val.SUBNET.METRIC.TASK`` to the panel ``METRIC.TASK`` under the series SUBNET;
-    any other curve to a panel of its own. Curves of more than `POINTS` points are averaged in equal bins.
+    ``sharing_cost.STRENGTH`` (of a differentiable search, over its epochs) to the panel ``sharing_cost``; any other curve to a panel of its own. Curves of more than `POINTS` points are averaged in equal bins.
     """
     rows: list[dict[str, object]] = []
     for name in sorted(curves):
@@ -39,6 +39,8 @@ def place(name: str) -> tuple[str, str]:
         return "loss", ".".join(parts[1:]) or "total"
     if parts[0] == "val" and len(parts) >= 3:
         return ".".join(parts[2:]), parts[1]
+    if parts[0] == "sharing_cost" and len(parts) >= 2:
+        return parts[0], f"strength {'.'.join(parts[1:])}"
     return name, name
 
 

@@ -19,8 +19,14 @@ def body() -> None:
         return
     panels = card.panels(frame)
     losses, errors = [name for name in panels if name == "loss"], [name for name in panels if name.startswith("error.")]
-    rest = [name for name in panels if name not in losses and name not in errors]
-    for title, shown in (("Loss per task", losses), ("Validation error per task", errors), ("Validation metrics", rest)):
+    sharing = [name for name in panels if name == "sharing_cost"]
+    rest = [name for name in panels if name not in (*losses, *errors, *sharing)]
+    for title, shown in (
+        ("Loss per task", losses),
+        ("Validation error per task", errors),
+        ("Validation metrics", rest),
+        ("Differentiable search: expected cost, as a multiple of an encoder that all tasks share", sharing),
+    ):
         if shown:
             st.subheader(title)
             st.plotly_chart(card.draw(frame, shown), key=title, config=palette.CONFIG)

@@ -266,6 +266,13 @@ def test_curves_are_grouped_by_what_they_say() -> None:
     ]
 
 
+def test_the_cost_of_sharing_has_a_panel_with_a_line_per_strength() -> None:
+    assert curves.place("sharing_cost.0.05") == ("sharing_cost", "strength 0.05")
+    frame = curves.info({"sharing_cost.0": [(1, 2.0)], "sharing_cost.0.05": [(1, 1.5)]})
+    assert curves.panels(frame) == ["sharing_cost"]
+    assert [trace.name for trace in curves.draw(frame, ["sharing_cost"]).data] == ["strength 0", "strength 0.05"]
+
+
 def test_long_curves_are_averaged_in_bins() -> None:
     frame = curves.info({"loss.seg": [(step, float(step % 2)) for step in range(4000)]})
     assert len(frame) == curves.POINTS

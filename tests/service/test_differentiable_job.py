@@ -97,6 +97,10 @@ def test_the_search_begins_with_the_trees_and_goes_on_with_widths(done: tuple[Sq
     assert all(arch[name] == 1.0 for arch in trees for name in arch if name.endswith(".width"))
     assert any(row.arch[name] != 1.0 for row in rows for name in row.arch if name.endswith(".width"))
     assert front(rows, SPEC.objectives)
+    costs = {strength: store.curves(job)[f"sharing_cost.{strength:g}"] for strength in STRENGTHS}
+    assert all([step for step, _ in curve] == [1, 2, 3] for curve in costs.values())
+    assert all(1 <= cost <= len(TASKS) for curve in costs.values() for _, cost in curve)
+    assert costs[50.0][-1][1] < costs[0.0][-1][1]  # what costs more is shared more
 
 
 def test_only_what_is_lost_is_searched_again_and_comes_out_the_same(done: tuple[SqlStore, JobId]) -> None:

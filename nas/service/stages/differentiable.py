@@ -129,6 +129,8 @@ def _keep(context: JobContext, strength: float, epochs: Sequence[SharingEpoch]) 
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps([asdict(epoch) for epoch in epochs]), encoding="utf-8")
     partial.replace(path)
+    for number, epoch in enumerate(epochs, 1):
+        context.add_curves(number, {f"sharing_cost.{strength:g}": epoch.cost})
     context.store.add_artifact(context.job, Artifact(KIND, path, sha256(path), repr(strength)))
 
 
