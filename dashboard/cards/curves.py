@@ -18,7 +18,8 @@ def info(curves: Mapping[str, Sequence[tuple[int, float]]]) -> pd.DataFrame:
     """Return one row per point: ``curve``, ``panel``, ``series``, ``step``, ``value``.
 
     ``loss.TASK`` goes to the panel ``loss``; ``val.SUBNET.METRIC.TASK`` to the panel ``METRIC.TASK`` under the series SUBNET;
-    ``sharing_cost.STRENGTH`` (of a differentiable search, over its epochs) to the panel ``sharing_cost``; any other curve to a panel of its own. Curves of more than `POINTS` points are averaged in equal bins.
+    ``sharing_cost.STRENGTH`` (of a differentiable search, over its epochs) to the panel ``sharing_cost``; any other curve to a
+    panel of its own. Curves of more than `POINTS` points are averaged in equal bins.
     """
     rows: list[dict[str, object]] = []
     for name in sorted(curves):
