@@ -143,7 +143,9 @@ def changes(metrics: Mapping[str, float], reference: Mapping[str, float], data: 
     return found
 
 
-def refine(subject: Subject, growths: list[float], rates: list[float], epochs: int, processes: int) -> dict[str, Any]:
+def refine(
+    subject: Subject, growths: list[float], multiple: int, rates: list[float], epochs: int, processes: int
+) -> dict[str, Any]:
     """Prune and train; print the table and return every number."""
     data, device = subject.data, choose_compute(subject.spec).device
     here, net = data.to(device), subject.net.to(device)
@@ -155,7 +157,7 @@ def refine(subject: Subject, growths: list[float], rates: list[float], epochs: i
     }
     for growth in growths:
         start = time.perf_counter()
-        pruning = pagcp(net, data.input, lambda each: mean_losses(each, images, data.tasks), growth)
+        pruning = pagcp(net, data.input, lambda each: mean_losses(each, images, data.tasks), growth, multiple=multiple)
         facts = {
             "macs": pruning.macs[1],
             "test": evaluate_module(pruning.net, here.test, data.tasks),
@@ -208,6 +210,7 @@ def main() -> None:
     parser.add_argument("--arch", action="append", default=[], help="key of a subnet, or a JSON file of its picks; repeatable")
     parser.add_argument("--data", type=Path, default=None, help="nyuv2_96x128.npz")
     parser.add_argument("--growths", type=float, nargs="*", default=[0.1, 0.3, 1.0], help="most that a loss grows by pruning")
+    parser.add_argument("--multiple", type=int, default=8, help="of the channels that stay, as nas finetune has it")
     parser.add_argument("--learning-rates", type=float, nargs="*", default=[2e-4, 6e-4, 2e-3])
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--processes", type=int, default=1, help="trainings at a time")
@@ -227,7 +230,7 @@ def main() -> None:
             picks = ArchConfig(json.loads(Path(arch).read_text()))
             subject = from_checkpoint(given.checkpoint, given.options, picks, data, TrainingSpec())
         print(f"\n{subject.arch.key}")
-        found.append(refine(subject, given.growths, given.learning_rates, given.epochs, given.processes))
+        found.append(refine(subject, given.growths, given.multiple, given.learning_rates, given.epochs, given.processes))
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     print(f"\n{time.perf_counter() - start:.0f} s on {device}")
     if given.json:
