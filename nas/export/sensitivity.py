@@ -89,8 +89,11 @@ def measure_sensitivity(
 
 
 def relative_loss(errors: Mapping[str, float], before: Mapping[str, float]) -> float:
-    """Return the largest relative change of a task's error; above zero where some task is worse than before."""
-    return max(errors[task] / error - 1 for task, error in before.items())
+    """Return the largest relative change of a task's error; above zero where some task is worse than before.
+
+    A task that made no error before, as a classification may, counts by the error that it makes.
+    """
+    return max(errors[task] / error - 1 if error else errors[task] for task, error in before.items())
 
 
 def payoffs(

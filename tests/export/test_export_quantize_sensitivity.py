@@ -60,6 +60,8 @@ def test_losses_are_the_worst_task_alone(found: dict[tuple[str, str], Sensitivit
     for key, entry in found.items():
         assert entry.loss == pytest.approx(max(LOSS[key], LOSS[key] / 2))
     assert relative_loss({"a": 1.0, "b": 3.0}, {"a": 2.0, "b": 2.0}) == pytest.approx(0.5)
+    assert relative_loss({"a": 0.0, "b": 3.0}, {"a": 0.0, "b": 2.0}) == pytest.approx(0.5)  # a task that makes no error
+    assert relative_loss({"a": 0.1, "b": 2.0}, {"a": 0.0, "b": 2.0}) == pytest.approx(0.1)
 
 
 def test_savings_are_those_of_the_better_company(found: dict[tuple[str, str], Sensitivity]) -> None:
