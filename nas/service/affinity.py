@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nas.core import ArchConfig, Artifact, JobId, JobSpec, NotFoundError, Stage, StageState, Store, UserError
 from nas.core.affinity import AFFINITY, Affinity, Tree
-from nas.core.branching import Partition, branching_picks
+from nas.core.branching import branching_picks
 from nas.data import batches, load_data
 from nas.service.context import JobContext
 from nas.service.workers import CHECKPOINT, job_data, job_definition, job_evaluator
@@ -28,7 +28,7 @@ from nas.train.affinity import (
     representations,
     rsa_affinity,
 )
-from nas.train.checkpoint import load_checkpoint, sha256
+from nas.train.checkpoint import load_checkpoint, part, sha256
 from nas.train.compute import choose_compute
 from nas.train.evaluator import Evaluator
 
@@ -61,7 +61,8 @@ class AffinityWorker:
         order = rng.permutation(len(data.train))
         names = tuple(task.name for task in data.tasks)
         some = data.train.subset(order[: BATCH_SIZE * BATCHES])
-        mean, spread = gradient_cosines(self._shared(), batches(some, data.tasks, BATCH_SIZE, None), data.tasks)
+        shared = self._evaluator.module(self._definition.teacher)
+        mean, spread = gradient_cosines(shared, batches(some, data.tasks, BATCH_SIZE, None), data.tasks)
         found = Affinity(names, "gradients", {}, 0, None, None, None, mean, spread, None, None)
         encode = self._encode_twins() if self._twins else self._encode_branches()
         if encode is not None:
@@ -71,14 +72,6 @@ class AffinityWorker:
             found = replace(found, origin="twins" if self._twins else "branches", images=len(images))
         trees = propose(found.affinity, names, found.ranks, found.channels)
         return replace(found, trees=tuple(_costed(self._definition, tree) for tree in trees))
-
-    def _shared(self) -> MultiTaskNet:
-        """Return the widest network that shares its whole encoder."""
-        definition = self._definition
-        if isinstance(definition, Branching):
-            together: Partition = (tuple(task.name for task in definition.tasks),)
-            return self._evaluator.module(definition.arch_of([together] * definition.layers))
-        return self._evaluator.module(definition.space.largest())
 
     def _encode_branches(self) -> Callable[[Tensor], Features] | None:
         """Return the features of each task's own branches, where the space has any."""
@@ -97,8 +90,7 @@ class AffinityWorker:
         definition = job_definition(spec, data)
         supernet = Supernet(Alone(definition, definition.space.largest()))
         tensors, _ = load_checkpoint(path)
-        prefix = "model.supernet."
-        supernet.load_state_dict({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
+        supernet.load_state_dict(part(tensors, "model.supernet."))
         device = choose_compute(spec.training).device
         supernet.to(device).eval()
         return Evaluator(supernet, data.to(device), spec.search.calibration_images).module(definition.space.largest())

@@ -17,7 +17,7 @@ from nas.service.executors.executor import Report
 from nas.service.pictures import sample_sheet
 from nas.service.workers import CHECKPOINT, job_data, job_definition, job_evaluator
 from nas.supernet import Supernet
-from nas.train.checkpoint import load_checkpoint
+from nas.train.checkpoint import load_checkpoint, part
 from nas.train.compute import choose_compute
 from nas.train.evaluator import Evaluator, evaluate_module
 from nas.train.finetune import Given, epochs_of, evenly, finetuner, load_refined, mean_losses, relative_error, save_refined
@@ -113,8 +113,7 @@ class RefineWorker:
         given, narrow = _given(self._spec, folder / START, data)
         supernet = Supernet(given)
         tensors, _ = load_checkpoint(folder / run / CHECKPOINT)
-        prefix = "model.supernet."
-        supernet.load_state_dict({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
+        supernet.load_state_dict(part(tensors, "model.supernet."))
         device = choose_compute(self._spec.training).device
         supernet.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         evaluator = Evaluator(supernet, data.to(device), self._spec.search.calibration_images)
@@ -138,7 +137,7 @@ def train_refined(config: dict[str, Any], report: Report) -> None:
     spec: JobSpec = config["spec"]
     data = job_data(spec)
     tensors, _ = load_checkpoint(Path(config["job_folder"]) / CHECKPOINT)
-    balancer = {n.removeprefix("model.balancer."): t for n, t in tensors.items() if n.startswith("model.balancer.")}
+    balancer = part(tensors, "model.balancer.")
     recipe = replace(spec.training, subnets=1, epochs=config["epochs"], learning_rate=config["learning_rate"])
     folder = Path(config["folder"])
     given, _ = _given(spec, folder / START, data)

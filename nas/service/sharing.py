@@ -12,7 +12,7 @@ from nas.service.workers import CHECKPOINT, job_data, job_definition
 from nas.supernet import Branching, Supernet
 from nas.train.balancing import make_balancer
 from nas.train.bilevel import SharingEpoch, search_tree
-from nas.train.checkpoint import load_checkpoint
+from nas.train.checkpoint import load_checkpoint, part
 from nas.train.compute import choose_compute
 
 
@@ -41,9 +41,9 @@ class SharingWorker:
         """Return what each epoch of one search gave."""
         spec, definition = self._spec, self._definition
         supernet = Supernet(definition)
-        supernet.load_state_dict(self._part("model.supernet."))
+        supernet.load_state_dict(part(self._trained, "model.supernet."))
         balancer = make_balancer(spec.training.balancing, definition.tasks)
-        balancer.load_state_dict(self._part("model.balancer."))
+        balancer.load_state_dict(part(self._trained, "model.balancer."))
         module = supernet.shared.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         epochs = search_tree(
             definition,
@@ -59,6 +59,3 @@ class SharingWorker:
             self._initial,
         )
         return list(epochs)
-
-    def _part(self, prefix: str) -> dict[str, torch.Tensor]:
-        return {name.removeprefix(prefix): tensor for name, tensor in self._trained.items() if name.startswith(prefix)}

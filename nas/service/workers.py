@@ -24,7 +24,7 @@ from nas.service.candidates import calibration_images, candidate_file, checked_m
 from nas.service.pictures import sample_sheet
 from nas.service.screening import part_of
 from nas.supernet import Alone, MultiTaskNet, SpaceDefinition, Supernet
-from nas.train.checkpoint import load_checkpoint
+from nas.train.checkpoint import load_checkpoint, part
 from nas.train.compute import choose_compute
 from nas.train.evaluator import Evaluator, SplitName, evaluate_module
 from nas.train.trainer import EpochReport, Trainer
@@ -55,8 +55,7 @@ def job_evaluator(spec: JobSpec, folder: Path, data: MultiTaskData | None = None
     data = data or job_data(spec)
     supernet = Supernet(job_definition(spec, data))
     tensors, _ = load_checkpoint(folder / CHECKPOINT)
-    weights = {n.removeprefix("model.supernet."): t for n, t in tensors.items() if n.startswith("model.supernet.")}
-    supernet.load_state_dict(weights)
+    supernet.load_state_dict(part(tensors, "model.supernet."))
     device = choose_compute(spec.training).device
     supernet.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     return Evaluator(supernet, data.to(device), spec.search.calibration_images)

@@ -39,6 +39,11 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118  (no mapping)
 
 
+def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with `prefix`, by the rest of their names."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file, 64 hexadecimal digits."""
     with path.open("rb") as file:
@@ -56,12 +61,12 @@ def training_tensors(module: nn.Module, optimizer: Optimizer) -> dict[str, Tenso
 
 def restore_training(module: nn.Module, optimizer: Optimizer | None, tensors: Mapping[str, Tensor]) -> None:
     """Put back what `training_tensors` returned; without an optimizer, the weights alone."""
-    module.load_state_dict({name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")})
+    module.load_state_dict(part(tensors, "model."))
     if optimizer is None:
         return
     for name, parameter in module.named_parameters():
         prefix = f"optimizer.{name}."
-        state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        state = part(tensors, prefix)
         # Moments take the memory layout of their parameter: the fused optimizer walks both in storage order.
         optimizer.state[parameter] = {
             key: torch.empty_like(parameter, requires_grad=False).copy_(value)

@@ -79,7 +79,7 @@ def test_it_is_measured_once_and_again_when_there_are_twins(store: SqlStore, job
     store.finish(job, Stage.TWINS, {})
     second = affinity(store, job)
     assert (second.origin, list(second.sources)) == ("twins", ["supernet", *TASKS])
-    assert second.gradients == pytest.approx(first.gradients)
+    assert second.gradients == pytest.approx(first.gradients, rel=1e-4, abs=1e-5)  # the number of threads may differ
     assert second.closeness is not None
     assert first.closeness is not None
     assert not np.allclose(second.closeness, first.closeness)
