@@ -62,7 +62,7 @@ def main() -> None:
         floats = stack(channels)
         images = np.random.default_rng(0).random((4, channels, HEIGHT, WIDTH), dtype=np.float32)
         mixed = quantize(floats, {BLOCK: "int8"}, images)
-        ms = [meter.measure(model.SerializeToString(), blocks=4, sessions=3).ms for model in (floats, mixed)]
+        ms = [meter.measure(model.SerializeToString()).ms for model in (floats, mixed)]
         rates = [LAYERS * 9 * channels**2 * HEIGHT * WIDTH / t / 1e6 for t in ms]
         rows.append({"channels": channels, "fp32": rates[0], "int8": rates[1]})
         print(f"{channels:8d}{rates[0]:10.1f}{rates[1]:10.1f}{rates[1] / rates[0]:7.2f}", flush=True)

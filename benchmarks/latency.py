@@ -62,7 +62,6 @@ ELSEWHERE = {
     "twice the channels": (TASKS, INPUT, {}),
     "64 x 96, two tasks": (OTHER_TASKS, OTHER_INPUT, {"channels": [24, 48, 96], "decoder_channels": 48}),
 }
-SESSIONS = 3
 REPEATS = 20
 
 
@@ -127,7 +126,7 @@ def measure(
     start = time.perf_counter()
     for index, arch in enumerate(archs):
         (content,) = files_of(definition, [arch], index)
-        latency = meter.measure(content, blocks=4, sessions=SESSIONS)
+        latency = meter.measure(content)
         timed = node_times(content, device, latency.ms) if index < train else untimed(content, device)
         again = train <= index < train + REPEATS
         rows.append(
@@ -135,7 +134,7 @@ def measure(
                 dict(arch),
                 asdict(latency),
                 [[*asdict(t.operator).values(), t.ms] for t in timed],
-                meter.measure(content, blocks=4, sessions=SESSIONS).ms if again else None,
+                meter.measure(content).ms if again else None,
             )
         )
         if index % 20 == 19:

@@ -96,7 +96,7 @@ def main() -> None:
                 path.write_bytes(candidate_file(module, with_policy(arch, precisions), job.id, job.spec, data, fast=True))
                 seconds = time.perf_counter() - started
                 metrics = file_metrics(path, data, data.val)
-                latency = meter.measure(path, blocks=4, sessions=3)
+                latency = meter.measure(path)
                 errors = {task.name: metrics[f"error.{task.name}"] for task in data.tasks}
                 floats = floats or {**errors, "ms": latency.ms}
                 lost = {task: error / floats[task] - 1 for task, error in errors.items()}

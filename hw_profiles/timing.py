@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,31 +17,36 @@ from hw_profiles.reference import reference_model
 from nas.core import Device, DeviceError, FloatArray, Latency
 
 WARM_UP_RUNS = 5
-BLOCK_RUNS = 10
-BLOCK_MS = 5.0  # a block of a faster network has more runs
-SLOW_BLOCK_MS = 200.0  # a block of a slower network has fewer runs, at least 3
-MIN_BLOCKS = 3
-FAST_QUANTILE = 0.1  # of the runs of a block: interference only ever adds time
+TURN_RUNS = 4  # the first of a turn is left out: the caches hold the other network
+SLOW_TURN_MS = 200.0  # a turn of a slower network has fewer runs, at least 2
+MIN_TURNS = 3
+FAST_QUANTILE = 0.02  # of the runs: interference only ever adds time
+GROUPS = 4  # of turns, whose ratios say how well the ratio is known
+CALIBRATION_S = 1.0
 REFERENCE_SESSIONS = 3
-SPREAD_BOUND = 0.05
+SPREAD_BOUND = 0.02
 ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class _Times:
-    """Milliseconds of the runs of one block: CPU time of the calling thread, and wall time, both of shape (runs,)."""
+    """Milliseconds of the runs of one turn: CPU time of the calling thread, and wall time, both of shape (runs,)."""
 
     cpu_ms: FloatArray
     wall_ms: FloatArray
 
 
+Turn = tuple[_Times, _Times]  # of the network and, right after it, of the reference network
+
+
 class LatencyMeter:
     """Measures networks on one device. Make one per process and keep it: it holds the reference network's session.
 
-    A measurement alternates blocks of about ten runs of the network and of the reference network. With one thread, what is
-    compared is the CPU time of the calling thread, which other processes hardly disturb; with several threads it is the
-    wall time. A block's time is the tenth percentile of its runs, and its ratio is that over the mean of the reference's
-    blocks before and after it. Where the memory of a session lies changes its speed by about a percent: the reference
+    In a measurement the network and the reference network take turns of a few runs. With one thread, what is compared is the
+    CPU time of the calling thread, which other processes hardly disturb; with several threads it is the wall time. What does
+    disturb it are neighbours on the same core, which come and go within milliseconds and slow kernels of 8 bits more than
+    those of floats: a network's time is that of its fastest runs, so is the reference network's, and short turns let both
+    meet the moments that are quiet. Where the memory of a session lies changes its speed by about a percent: the reference
     takes turns among three sessions, and a thorough measurement has five of the network.
 
     Args:
@@ -67,71 +72,66 @@ class LatencyMeter:
             self._reference_ms = self.calibrate()
         return self._reference_ms
 
-    def calibrate(self, blocks: int = 15) -> float:
-        """Measure the reference network itself: the median over blocks of a block's time, in milliseconds."""
+    def calibrate(self) -> float:
+        """Measure the reference network itself, in milliseconds, for a second."""
         self._warm_up_references()
-        return float(np.median([self._reference_block() for _ in range(blocks)]))
+        end = time.perf_counter() + CALIBRATION_S
+        turns = [self._reference_turn()]
+        while time.perf_counter() < end or len(turns) < MIN_TURNS * REFERENCE_SESSIONS:
+            turns.append(self._reference_turn())
+        return self._fast_ms(turns)
 
     def measure(
         self,
         model: bytes | Path,
         inputs: Mapping[str, NDArray[Any]] | None = None,
-        blocks: int = 6,
-        sessions: int = 1,
+        sessions: int = 3,
+        session_s: float = 0.25,
         budget_s: float = 10.0,
     ) -> Latency:
-        """Measure the latency of one network; again, up to three times, where the blocks disagree.
+        """Measure the latency of one network; longer, up to three times, where parts of the measurement disagree.
 
         Args:
             model: An ONNX model, serialised or as a file.
             inputs: What to feed it; None draws random values of the input's shape, with 1 for every dynamic dimension.
-            blocks: Blocks per session.
-            sessions: Fresh sessions: where a session's memory lies changes its speed, so that the median of several is
-                reproducible where one is not.
-            budget_s: Time after which no further block or attempt starts, once every session has had three blocks.
+            sessions: Fresh sessions: where a session's memory lies changes its speed.
+            session_s: For how long the network and the reference network take turns in each.
+            budget_s: Time after which no session is prolonged and no attempt starts, once every session had three turns.
 
         Raises:
             DeviceError: ONNX Runtime cannot load or run the model.
         """
         reference_ms = self.reference_ms
         deadline = time.perf_counter() + budget_s
-        best: Latency | None = None
+        turns: list[Turn] = []
         for _ in range(ATTEMPTS):
-            latency = self._attempt(model, inputs, blocks, sessions, deadline, reference_ms)
-            if best is None or latency.spread < best.spread:
-                best = latency
-            if not best.noisy or time.perf_counter() > deadline:
+            for _ in range(sessions):
+                turns += self._turns(_Runner(model, self.device, inputs), session_s, deadline)
+            if self._spread(turns) <= SPREAD_BOUND or time.perf_counter() > deadline:
                 break
-        assert best is not None
-        return best
+        return self._latency(turns, reference_ms)
 
     def measure_thoroughly(self, model: bytes | Path, inputs: Mapping[str, NDArray[Any]] | None = None) -> Latency:
-        """Measure with several fresh sessions, for numbers that are shown and compared."""
-        return self.measure(model, inputs, blocks=5, sessions=5, budget_s=30.0)
+        """Measure with more and longer sessions, for numbers that are shown and compared."""
+        return self.measure(model, inputs, sessions=5, session_s=0.5, budget_s=30.0)
 
-    def _attempt(
-        self,
-        model: bytes | Path,
-        inputs: Mapping[str, NDArray[Any]] | None,
-        blocks: int,
-        sessions: int,
-        deadline: float,
-        reference_ms: float,
-    ) -> Latency:
-        per_session: list[FloatArray] = []
-        every: list[_Times] = []
-        for _ in range(sessions):
-            runner = _Runner(model, self.device, inputs)
-            times, ratios = self._interleave(runner, blocks, deadline)
-            every += times
-            per_session.append(ratios)
-        ratio = float(np.median([np.median(ratios) for ratios in per_session]))
-        centred = np.concatenate([ratios / np.median(ratios) for ratios in per_session])
-        low, high = np.quantile(centred, [0.25, 0.75])
-        spread = float((high - low) / 2)
-        cpu = np.concatenate([times.cpu_ms for times in every])
-        wall = np.concatenate([times.wall_ms for times in every])
+    def _turns(self, runner: _Runner, session_s: float, deadline: float) -> list[Turn]:
+        """Return what one session's turns took."""
+        runner.warm_up()
+        self._warm_up_references()
+        one_ms = max(self._fast_ms([runner.turn(2)]), 1e-3)
+        runs = max(2, min(TURN_RUNS, int(SLOW_TURN_MS / one_ms)))
+        end = min(time.perf_counter() + session_s, deadline)
+        turns: list[Turn] = []
+        while len(turns) < MIN_TURNS or time.perf_counter() < end:
+            turns.append((runner.turn(runs), self._reference_turn()))
+        return turns
+
+    def _latency(self, turns: Sequence[Turn], reference_ms: float) -> Latency:
+        cpu = np.concatenate([times.cpu_ms for times, _ in turns])
+        wall = np.concatenate([times.wall_ms for times, _ in turns])
         p10, p50, p95 = (float(value) for value in np.quantile(wall, [0.1, 0.5, 0.95]))
+        ratio, spread = self._ratio(turns), self._spread(turns)
         return Latency(
             ms=ratio * reference_ms,
             ratio=ratio,
@@ -144,36 +144,25 @@ class LatencyMeter:
             noisy=spread > SPREAD_BOUND,
         )
 
-    def _interleave(self, runner: _Runner, blocks: int, deadline: float) -> tuple[list[_Times], FloatArray]:
-        """Return the blocks' times and their ratios to the reference network, of shape (blocks,)."""
-        runner.warm_up()
-        self._warm_up_references()
-        one_ms = max(self._compared(runner.block(3)), 1e-3)
-        runs = int(np.clip(np.ceil(BLOCK_MS / one_ms), BLOCK_RUNS, 200))
-        runs = max(3, min(runs, int(SLOW_BLOCK_MS / one_ms)))
-        before = self._reference_block()
-        times: list[_Times] = []
-        ratios: list[float] = []
-        for index in range(blocks):
-            if index >= MIN_BLOCKS and time.perf_counter() > deadline:
-                break
-            block = runner.block(runs)
-            after = self._reference_block()
-            times.append(block)
-            ratios.append(self._compared(block) / ((before + after) / 2))
-            before = after
-        return times, np.asarray(ratios)
+    def _ratio(self, turns: Sequence[Turn]) -> float:
+        return self._fast_ms([own for own, _ in turns]) / self._fast_ms([other for _, other in turns])
+
+    def _spread(self, turns: Sequence[Turn]) -> float:
+        """Return the standard error of the ratio as groups of every fourth turn tell it, relative to the ratio."""
+        ratios = np.array([self._ratio(turns[group::GROUPS]) for group in range(min(GROUPS, len(turns)))])
+        return float(ratios.std(ddof=1) / np.sqrt(len(ratios)) / ratios.mean())
 
     def _warm_up_references(self) -> None:
         for _ in range(REFERENCE_SESSIONS):
             next(self._references).warm_up()
 
-    def _reference_block(self) -> float:
-        return self._compared(next(self._references).block(BLOCK_RUNS))
+    def _reference_turn(self) -> _Times:
+        return next(self._references).turn(TURN_RUNS)
 
-    def _compared(self, times: _Times) -> float:
-        """Return a block's time in milliseconds."""
-        return float(np.quantile(times.cpu_ms if self.device.threads == 1 else times.wall_ms, FAST_QUANTILE))
+    def _fast_ms(self, turns: Sequence[_Times]) -> float:
+        """Return the time of the fastest runs, in milliseconds."""
+        times = [turn.cpu_ms if self.device.threads == 1 else turn.wall_ms for turn in turns]
+        return float(np.quantile(np.concatenate(times), FAST_QUANTILE))
 
 
 class _Runner:
@@ -201,7 +190,8 @@ class _Runner:
         for _ in range(WARM_UP_RUNS):
             self._session.run(None, self._feeds)
 
-    def block(self, runs: int) -> _Times:
+    def turn(self, runs: int) -> _Times:
+        """Time `runs` runs, at least 2, but for the first."""
         session, feeds = self._session, self._feeds
         cpu = np.empty(runs)
         wall = np.empty(runs)
@@ -211,7 +201,7 @@ class _Runner:
             session.run(None, feeds)
             cpu[index] = time.thread_time_ns() - cpu_start
             wall[index] = time.perf_counter_ns() - wall_start
-        return _Times(cpu / 1e6, wall / 1e6)
+        return _Times(cpu[1:] / 1e6, wall[1:] / 1e6)
 
 
 def session_options(device: Device) -> Any:

@@ -49,14 +49,14 @@ class Latency:
     Attributes:
         ms: The number to compare: the ratio to the reference network times that network's latency on this device, so
             that a drift of the machine between two measurements cancels.
-        ratio: Median over blocks of the network's time over the reference network's time in the same block.
-        spread: Half the distance between the quartiles of the blocks' ratios, relative to their median.
+        ratio: The time of the network's fastest runs over that of the reference network's, which took turns with it.
+        spread: Standard error of the ratio, relative to it, as parts of the measurement tell it.
         cpu_p50_ms: Median CPU time of the calling thread (all the work, where there is one thread).
         wall_p10_ms: Tenth percentile of the wall time.
         wall_p50_ms: Median wall time.
         wall_p95_ms: 95th percentile of the wall time.
         runs: Timed runs.
-        noisy: The spread stayed above the bound after measuring again.
+        noisy: The spread stayed above the bound after measuring for longer.
     """
 
     ms: float

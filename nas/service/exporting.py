@@ -20,8 +20,8 @@ from nas.train.finetune import load_refined
 
 REFINED = "refined"  # of the artifact: weights of one network
 ERROR_TOLERANCE = 0.005  # relative, of each task's error: the file against what was verified
-LATENCY_TOLERANCE = 0.10  # relative
-LATENCY_ATTEMPTS = 3
+LATENCY_TOLERANCE = 0.10  # relative; a file that is faster than what was verified promised too little
+LATENCY_ATTEMPTS = 5
 
 
 def export_arch(store: Store, job: JobId, row: Evaluation, out: Path | None) -> Path:
@@ -51,16 +51,18 @@ def export_arch(store: Store, job: JobId, row: Evaluation, out: Path | None) -> 
         """Return the file's own metrics, once they are those that were verified."""
         measured = file_metrics(path, data, data.test)
         for task in data.tasks:
-            _near(f"error.{task.name}", measured[f"error.{task.name}"], row.metrics[f"error.{task.name}"], ERROR_TOLERANCE)
+            error = f"error.{task.name}"
+            if abs(measured[error] - row.metrics[error]) > ERROR_TOLERANCE * max(abs(row.metrics[error]), 1e-9):
+                raise _lost(error, measured[error], row.metrics[error], ERROR_TOLERANCE)
         if row.device is not None and here.key in row.device.split(","):
-            for attempt in range(LATENCY_ATTEMPTS):
+            at_most = row.metrics[metric] * (1 + LATENCY_TOLERANCE)
+            for _ in range(LATENCY_ATTEMPTS):
                 measured[metric] = meter.measure_thoroughly(path).ms
-                try:
-                    _near(metric, measured[metric], row.metrics[metric], LATENCY_TOLERANCE)
+                if measured[metric] <= at_most:
                     break
-                except ExportError:
-                    if attempt == LATENCY_ATTEMPTS - 1:
-                        raise
+            else:
+                remedy = "; if the machine was busy, try again"
+                raise _lost(metric, measured[metric], row.metrics[metric], LATENCY_TOLERANCE, remedy)
         return measured
 
     units = {m.name: m.unit for task in data.tasks for m in task_kind(task.kind).metrics}
@@ -107,9 +109,8 @@ def _module(store: Store, job: JobId, row: Evaluation, data: MultiTaskData) -> M
     )
 
 
-def _near(metric: str, measured: float, promised: float, tolerance: float) -> None:
-    if abs(measured - promised) > tolerance * max(abs(promised), 1e-9):
-        raise ExportError(
-            f"an exported file keeps what was verified within {tolerance:.1%}: its {metric} is {measured:.5g}, and "
-            f"{promised:.5g} was verified" + ("; if the machine was busy, try again" if metric.startswith("latency") else "")
-        )
+def _lost(metric: str, measured: float, verified: float, tolerance: float, remedy: str = "") -> ExportError:
+    return ExportError(
+        f"an exported file keeps what was verified within {tolerance:.1%}: its {metric} is {measured:.5g}, and "
+        f"{verified:.5g} was verified{remedy}"
+    )

@@ -194,7 +194,7 @@ class ProfileWorker:
         assert self._meter is not None, "give the reference first"
         if thorough:
             return self._meter.measure_thoroughly(model)
-        return self._meter.measure(model, blocks=4, sessions=3)  # a single session that was disturbed misleads a predictor
+        return self._meter.measure(model)
 
 
 def train_twin(config: dict[str, Any], report: Any) -> None:

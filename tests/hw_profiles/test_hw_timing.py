@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from pathlib import Path
 
@@ -13,8 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from hw_profiles.devices import load_device
 from hw_profiles.reference import reference_model
-from hw_profiles.timing import LatencyMeter
-from nas.core import DeviceError, Latency
+from hw_profiles.timing import REFERENCE_SESSIONS, LatencyMeter, _Runner, _Times
+from nas.core import DeviceError
 
 
 def stack(layers: int, width: int = 32, kind: int = TensorProto.FLOAT) -> bytes:
@@ -63,18 +64,18 @@ def test_three_times_the_work_takes_three_times_the_time(meter: LatencyMeter) ->
 
 def test_measuring_again_gives_the_same(meter: LatencyMeter) -> None:
     model = stack(6)
-    first, second = (meter.measure(model, blocks=4, sessions=3).ms for _ in range(2))
+    first, second = (meter.measure(model).ms for _ in range(2))
     assert second == pytest.approx(first, rel=0.12)
 
 
 def test_a_given_reference_latency_sets_the_scale() -> None:
     meter = LatencyMeter(load_device("local"), reference_ms=100.0)
-    latency = meter.measure(reference_model(), blocks=3)
+    latency = meter.measure(reference_model(), sessions=1)
     assert latency.ms == pytest.approx(100.0 * latency.ratio)
 
 
 def test_two_threads_compare_wall_time() -> None:
-    latency = LatencyMeter(load_device("local-2t")).measure(stack(6), blocks=3)
+    latency = LatencyMeter(load_device("local-2t")).measure(stack(6))
     assert latency.ms > 0
     assert latency.runs >= 30
 
@@ -82,32 +83,39 @@ def test_two_threads_compare_wall_time() -> None:
 def test_files_and_given_inputs(meter: LatencyMeter, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(stack(2))
-    one = meter.measure(path, blocks=4)
-    eight = meter.measure(path, {"x": np.zeros((8, 32, 32, 32), np.float32)}, blocks=4)
+    one = meter.measure(path)
+    eight = meter.measure(path, {"x": np.zeros((8, 32, 32, 32), np.float32)})
     assert eight.ms > 4 * one.ms
 
 
-def test_a_short_budget_still_gives_three_blocks(meter: LatencyMeter) -> None:
-    latency = meter.measure(stack(4), blocks=50, budget_s=0.0)
-    blocks_of_ten_at_least = 3 * 10
-    assert blocks_of_ten_at_least <= latency.runs < 50 * 10
+def test_a_short_budget_still_gives_each_session_three_turns(meter: LatencyMeter) -> None:
+    latency = meter.measure(stack(4), sessions=2, session_s=60.0, budget_s=0.0)
+    assert latency.runs == 2 * 3 * 3
 
 
-def test_what_stays_noisy_is_measured_again_and_flagged(meter: LatencyMeter, monkeypatch: pytest.MonkeyPatch) -> None:
-    spreads = []
-    attempt = meter._attempt
-
-    def recorded(*args: object) -> Latency:
-        latency = attempt(*args)
-        spreads.append(latency.spread)
-        return latency
-
-    monkeypatch.setattr(meter, "_attempt", recorded)
+def test_what_stays_noisy_is_measured_for_longer_and_flagged(meter: LatencyMeter, monkeypatch: pytest.MonkeyPatch) -> None:
+    quiet = meter.measure(stack(2), sessions=1, session_s=0.0)
     monkeypatch.setattr("hw_profiles.timing.SPREAD_BOUND", -1.0)  # nothing is this quiet
-    latency = meter.measure(stack(2), blocks=3)
+    latency = meter.measure(stack(2), sessions=1, session_s=0.0)
     assert latency.noisy
-    assert len(spreads) == 3
-    assert latency.spread == min(spreads)
+    assert latency.runs == 3 * 3 * 3
+    assert quiet.runs in (9, 18, 27)
+
+
+def test_a_neighbour_that_slows_most_runs_does_not_count(meter: LatencyMeter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nine turns of ten take half as long again, as beside another load on the same core; the reference is left alone."""
+    model, turn = stack(6), _Runner.turn
+    alone = meter.measure(model).ms
+    turns = itertools.count()
+
+    def disturbed(runner: _Runner, runs: int) -> _Times:
+        times = turn(runner, runs)
+        slower = 1.0 if runner in references or next(turns) % 10 == 0 else 1.5
+        return _Times(times.cpu_ms * slower, times.wall_ms * slower)
+
+    references = [next(meter._references) for _ in range(REFERENCE_SESSIONS)]
+    monkeypatch.setattr(_Runner, "turn", disturbed)
+    assert meter.measure(model).ms == pytest.approx(alone, rel=0.12)
 
 
 def test_what_cannot_run_is_an_error_of_the_user(meter: LatencyMeter, tmp_path: Path) -> None:
