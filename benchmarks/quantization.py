@@ -3,8 +3,9 @@
 Two jobs search one trained supernet with the same number of evaluations: one in fp32, one with the precision of every block as
 part of the architecture. The fp32 front is then quantized uniformly. Every point is measured alike: its own ONNX file, the test
 split, ONNX Runtime on the job's first device. Printed are the three fronts' hypervolumes in Δm (the mean relative change of the
-tasks' metrics against single-task twins) and latency, and how much faster a network of the joint front is than the fastest fp32
-network that is at least as good within 0.5 %.
+tasks' metrics against single-task twins) and latency, what no front of this supernet can exceed (the best quality that was
+measured at the least latency that was), and how much faster a network of the joint front is than the fastest fp32 network that
+is at least as good within 0.5 %.
 
     python benchmarks/quantization.py --store sqlite:///nas.db --job JOB --json quantization.json
 """
@@ -182,6 +183,9 @@ def main() -> None:
         for name, points in (("fp32", plain), ("uniform int8", uniform), ("joint", joint))
     }
     print(f"\nreference: quality of the smallest {smallest.quality:.4f}, latency of the largest {largest.ms:.2f} ms")
+    measured = [*plain, *uniform, *joint]
+    best, fastest = max(p.quality for p in measured), min(p.ms for p in measured)
+    volumes["best at once"] = (best - smallest.quality) * (largest.ms - fastest)
     for name, value in volumes.items():
         print(f"{name:14s} hypervolume {value:.4f}   joint is {volumes['joint'] / value - 1:+.1%} above")
     ups = speed_ups(joint, [*plain, largest, smallest])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,12 +21,13 @@ WARM_UP_RUNS = 5
 TURN_RUNS = 4  # the first of a turn is left out: the caches hold the other network
 SLOW_TURN_MS = 200.0  # a turn of a slower network has fewer runs, at least 2
 MIN_TURNS = 3
-FAST_QUANTILE = 0.02  # of the runs: interference only ever adds time
-GROUPS = 4  # of turns, whose ratios say how well the ratio is known
-CALIBRATION_S = 1.0
+PARTS = 2  # of each session, one after the other
+AGREEING = 3  # parts that are about as fast as the fastest: their moments were quiet
+SPREAD_BOUND = 0.02  # by which they may differ
+PATIENCE = 5  # times as many sessions, at most, until they agree
+CALIBRATION_S = 0.125  # a part
+CALIBRATION_PARTS = 40  # at most
 REFERENCE_SESSIONS = 3
-SPREAD_BOUND = 0.02
-ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +46,11 @@ class LatencyMeter:
 
     In a measurement the network and the reference network take turns of a few runs. With one thread, what is compared is the
     CPU time of the calling thread, which other processes hardly disturb; with several threads it is the wall time. What does
-    disturb it are neighbours on the same core, which come and go within milliseconds and slow kernels of 8 bits more than
-    those of floats: a network's time is that of its fastest runs, so is the reference network's, and short turns let both
-    meet the moments that are quiet. Where the memory of a session lies changes its speed by about a percent: the reference
-    takes turns among three sessions, and a thorough measurement has five of the network.
+    disturb it are neighbours on the same core, which come and go within milliseconds to seconds and slow kernels of 8 bits
+    more than those of floats. They only ever add time: a network's time is that of its fastest run, so is the reference
+    network's, and short turns let both meet the moments that are quiet. They were quiet where several parts of the measurement
+    have about the same fastest run; until then it goes on, within bounds. Where the memory of a session lies changes its speed
+    by about a percent: the reference takes turns among three sessions, the network has at least as many.
 
     Args:
         device: Provider and number of threads.
@@ -73,13 +76,16 @@ class LatencyMeter:
         return self._reference_ms
 
     def calibrate(self) -> float:
-        """Measure the reference network itself, in milliseconds, for a second."""
+        """Measure the reference network itself, in milliseconds, until parts of the measurement agree."""
         self._warm_up_references()
-        end = time.perf_counter() + CALIBRATION_S
-        turns = [self._reference_turn()]
-        while time.perf_counter() < end or len(turns) < MIN_TURNS * REFERENCE_SESSIONS:
-            turns.append(self._reference_turn())
-        return self._fast_ms(turns)
+        fast_ms: list[float] = []
+        while len(fast_ms) < AGREEING or (len(fast_ms) < CALIBRATION_PARTS and _spread(fast_ms) > SPREAD_BOUND):
+            end = time.perf_counter() + CALIBRATION_S
+            turns = [self._reference_turn() for _ in range(REFERENCE_SESSIONS)]
+            while time.perf_counter() < end:
+                turns.append(self._reference_turn())
+            fast_ms.append(self._fast_ms(turns))
+        return min(fast_ms)
 
     def measure(
         self,
@@ -89,14 +95,14 @@ class LatencyMeter:
         session_s: float = 0.25,
         budget_s: float = 10.0,
     ) -> Latency:
-        """Measure the latency of one network; longer, up to three times, where parts of the measurement disagree.
+        """Measure the latency of one network; up to five times as long where parts of the measurement disagree.
 
         Args:
             model: An ONNX model, serialised or as a file.
             inputs: What to feed it; None draws random values of the input's shape, with 1 for every dynamic dimension.
-            sessions: Fresh sessions: where a session's memory lies changes its speed.
+            sessions: Fresh sessions, at least: where a session's memory lies changes its speed.
             session_s: For how long the network and the reference network take turns in each.
-            budget_s: Time after which no session is prolonged and no attempt starts, once every session had three turns.
+            budget_s: Time after which no session is prolonged, once it had three turns, and none begins beyond `sessions`.
 
         Raises:
             DeviceError: ONNX Runtime cannot load or run the model.
@@ -104,16 +110,23 @@ class LatencyMeter:
         reference_ms = self.reference_ms
         deadline = time.perf_counter() + budget_s
         turns: list[Turn] = []
-        for _ in range(ATTEMPTS):
-            for _ in range(sessions):
-                turns += self._turns(_Runner(model, self.device, inputs), session_s, deadline)
-            if self._spread(turns) <= SPREAD_BOUND or time.perf_counter() > deadline:
+        own_ms: list[float] = []
+        other_ms: list[float] = []
+        for session in range(1, PATIENCE * sessions + 1):
+            taken = self._turns(_Runner(model, self.device, inputs), session_s, deadline)
+            turns += taken
+            size = math.ceil(len(taken) / PARTS)
+            for part in (taken[:size], taken[size:]):
+                own_ms.append(self._fast_ms([own for own, _ in part]))
+                other_ms.append(self._fast_ms([other for _, other in part]))
+            spread = max(_spread(own_ms), _spread(other_ms))
+            if session >= sessions and (spread <= SPREAD_BOUND or time.perf_counter() > deadline):
                 break
-        return self._latency(turns, reference_ms)
+        return self._latency(turns, min(own_ms) / min(other_ms), spread, reference_ms)
 
     def measure_thoroughly(self, model: bytes | Path, inputs: Mapping[str, NDArray[Any]] | None = None) -> Latency:
-        """Measure with more and longer sessions, for numbers that are shown and compared."""
-        return self.measure(model, inputs, sessions=5, session_s=0.5, budget_s=30.0)
+        """Measure with more sessions, for numbers that are shown and compared."""
+        return self.measure(model, inputs, sessions=8, budget_s=30.0)
 
     def _turns(self, runner: _Runner, session_s: float, deadline: float) -> list[Turn]:
         """Return what one session's turns took."""
@@ -127,11 +140,10 @@ class LatencyMeter:
             turns.append((runner.turn(runs), self._reference_turn()))
         return turns
 
-    def _latency(self, turns: Sequence[Turn], reference_ms: float) -> Latency:
+    def _latency(self, turns: Sequence[Turn], ratio: float, spread: float, reference_ms: float) -> Latency:
         cpu = np.concatenate([times.cpu_ms for times, _ in turns])
         wall = np.concatenate([times.wall_ms for times, _ in turns])
         p10, p50, p95 = (float(value) for value in np.quantile(wall, [0.1, 0.5, 0.95]))
-        ratio, spread = self._ratio(turns), self._spread(turns)
         return Latency(
             ms=ratio * reference_ms,
             ratio=ratio,
@@ -144,14 +156,6 @@ class LatencyMeter:
             noisy=spread > SPREAD_BOUND,
         )
 
-    def _ratio(self, turns: Sequence[Turn]) -> float:
-        return self._fast_ms([own for own, _ in turns]) / self._fast_ms([other for _, other in turns])
-
-    def _spread(self, turns: Sequence[Turn]) -> float:
-        """Return the standard error of the ratio as groups of every fourth turn tell it, relative to the ratio."""
-        ratios = np.array([self._ratio(turns[group::GROUPS]) for group in range(min(GROUPS, len(turns)))])
-        return float(ratios.std(ddof=1) / np.sqrt(len(ratios)) / ratios.mean())
-
     def _warm_up_references(self) -> None:
         for _ in range(REFERENCE_SESSIONS):
             next(self._references).warm_up()
@@ -160,9 +164,14 @@ class LatencyMeter:
         return next(self._references).turn(TURN_RUNS)
 
     def _fast_ms(self, turns: Sequence[_Times]) -> float:
-        """Return the time of the fastest runs, in milliseconds."""
-        times = [turn.cpu_ms if self.device.threads == 1 else turn.wall_ms for turn in turns]
-        return float(np.quantile(np.concatenate(times), FAST_QUANTILE))
+        """Return the time of the fastest run, in milliseconds."""
+        return min(float((turn.cpu_ms if self.device.threads == 1 else turn.wall_ms).min()) for turn in turns)
+
+
+def _spread(fast_ms: Sequence[float]) -> float:
+    """Return by how much the last of the fastest parts is slower than the first, relative to it."""
+    fastest = sorted(fast_ms)[:AGREEING]
+    return fastest[-1] / fastest[0] - 1.0
 
 
 class _Runner:

@@ -51,7 +51,7 @@ for device in sorted({each.device for each in measured}):
         f"{each.cpu}, {each.cores} cores, ONNX Runtime {each.onnxruntime}, {each.provider}, threads: {each.threads}"
         for each in prints
     )
-    st.caption(f"{len(frame)} subnets on {machines}. Bars are the spread between interleaved blocks.")
+    st.caption(f"{len(frame)} subnets on {machines}. Bars tell how far the three fastest parts of a measurement differ.")
     costs = [name for name in ("macs", "params", "size_bytes", "peak_bytes") if name in frame]
     if costs:
         cost = st.segmented_control(

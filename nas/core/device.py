@@ -50,7 +50,7 @@ class Latency:
         ms: The number to compare: the ratio to the reference network times that network's latency on this device, so
             that a drift of the machine between two measurements cancels.
         ratio: The time of the network's fastest runs over that of the reference network's, which took turns with it.
-        spread: Standard error of the ratio, relative to it, as parts of the measurement tell it.
+        spread: By how much the third fastest part of the measurement was slower than the fastest, relative.
         cpu_p50_ms: Median CPU time of the calling thread (all the work, where there is one thread).
         wall_p10_ms: Tenth percentile of the wall time.
         wall_p50_ms: Median wall time.

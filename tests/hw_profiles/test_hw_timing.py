@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from hw_profiles.devices import load_device
 from hw_profiles.reference import reference_model
-from hw_profiles.timing import REFERENCE_SESSIONS, LatencyMeter, _Runner, _Times
+from hw_profiles.timing import PATIENCE, REFERENCE_SESSIONS, LatencyMeter, _Runner, _Times
 from nas.core import DeviceError
 
 
@@ -98,8 +99,27 @@ def test_what_stays_noisy_is_measured_for_longer_and_flagged(meter: LatencyMeter
     monkeypatch.setattr("hw_profiles.timing.SPREAD_BOUND", -1.0)  # nothing is this quiet
     latency = meter.measure(stack(2), sessions=1, session_s=0.0)
     assert latency.noisy
-    assert latency.runs == 3 * 3 * 3
-    assert quiet.runs in (9, 18, 27)
+    assert latency.runs == PATIENCE * 3 * 3
+    assert quiet.runs in [count * 3 * 3 for count in range(1, PATIENCE + 1)]
+
+
+def test_a_measurement_goes_on_until_it_met_quiet_moments(meter: LatencyMeter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the first three sessions and more a neighbour slows every run, differently in each turn."""
+    model, turn = stack(6), _Runner.turn
+    alone = meter.measure(model)
+    began = time.perf_counter()
+
+    def disturbed(runner: _Runner, runs: int) -> _Times:
+        times = turn(runner, runs)
+        passed = time.perf_counter() - began
+        slower = 1.0 + max(0.0, 2.0 - passed) ** 2 if runner not in references else 1.0
+        return _Times(times.cpu_ms * slower, times.wall_ms * slower)
+
+    references = [next(meter._references) for _ in range(REFERENCE_SESSIONS)]
+    monkeypatch.setattr(_Runner, "turn", disturbed)
+    latency = meter.measure(model)
+    assert time.perf_counter() - began > 1.5  # three sessions of a quarter of a second would do otherwise
+    assert latency.ms == pytest.approx(alone.ms, rel=0.12)
 
 
 def test_a_neighbour_that_slows_most_runs_does_not_count(meter: LatencyMeter, monkeypatch: pytest.MonkeyPatch) -> None:
