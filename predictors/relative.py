@@ -10,6 +10,8 @@ import numpy as np
 from nas.core import DataError, FloatArray
 from predictors.gaussian_process import GaussianProcess
 
+MOST_STD = 10.0  # of a logarithm: a factor of 22,000 says that nothing is known, and its square is still a number
+
 
 class LogGaussianProcess:
     """A Gaussian process on the logarithm of positive targets; mean and standard deviation are in the targets' own unit."""
@@ -64,5 +66,5 @@ class LogGaussianProcess:
 
 def _exponential(mean: FloatArray, std: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return the median and the standard deviation of the log-normal of a normal mean and standard deviation."""
-    median = np.exp(mean)
+    median, std = np.exp(mean), np.minimum(std, MOST_STD)
     return median, median * np.sqrt(np.expm1(std**2) * np.exp(std**2))

@@ -190,6 +190,18 @@ def test_the_logarithm_s_predictions_are_those_of_a_log_normal() -> None:
     np.testing.assert_allclose(spread, frozen.std(), rtol=1e-6)
 
 
+def test_a_prediction_that_nothing_is_known_of_still_has_a_finite_deviation() -> None:
+    features, logs = data(30, 3, 0.2)
+    known = LogGaussianProcess()
+    known.fit(features, np.exp(logs))
+    state = known.state()
+    doubtful = LogGaussianProcess.from_state(state | {"signal": 1e6 * state["signal"]})
+    median, spread = doubtful.predict(100.0 * features[:5])
+    np.testing.assert_allclose(median, known.predict(100.0 * features[:5])[0])
+    assert np.isfinite(spread).all()
+    assert (spread > 1e10 * median).all()
+
+
 def test_the_logarithm_refuses_what_is_not_positive() -> None:
     with pytest.raises(DataError, match="1 of 3 are not"):
         LogGaussianProcess().fit(np.eye(3), np.array([1.0, 0.0, 2.0]))
