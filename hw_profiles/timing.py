@@ -24,10 +24,12 @@ MIN_TURNS = 3
 PARTS = 2  # of each session, one after the other
 AGREEING = 3  # parts that are about as fast as the fastest: their moments were quiet
 SPREAD_BOUND = 0.02  # by which they may differ
-PATIENCE = 5  # times as many sessions, at most, until they agree
+QUIET = 0.05  # by which the reference may be slower than at its fastest in the life of a meter
+PATIENCE = 6  # times as many sessions, at most, until moments were quiet
 CALIBRATION_S = 0.125  # a part
 CALIBRATION_PARTS = 40  # at most
 REFERENCE_SESSIONS = 3
+UNDISTURBED = 0.9  # of a run's wall time is CPU time where nothing took the core from it
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +46,16 @@ Turn = tuple[_Times, _Times]  # of the network and, right after it, of the refer
 class LatencyMeter:
     """Measures networks on one device. Make one per process and keep it: it holds the reference network's session.
 
-    In a measurement the network and the reference network take turns of a few runs. With one thread, what is compared is the
-    CPU time of the calling thread, which other processes hardly disturb; with several threads it is the wall time. What does
-    disturb it are neighbours on the same core, which come and go within milliseconds to seconds and slow kernels of 8 bits
-    more than those of floats. They only ever add time: a network's time is that of its fastest run, so is the reference
-    network's, and short turns let both meet the moments that are quiet. They were quiet where several parts of the measurement
-    have about the same fastest run; until then it goes on, within bounds. Where the memory of a session lies changes its speed
-    by about a percent: the reference takes turns among three sessions, the network has at least as many.
+    In a measurement the network and the reference network take turns of a few runs. Neighbours on the same core come and go
+    within milliseconds to seconds and slow kernels of 8 bits more than those of floats. They only ever add time: a network's
+    time is that of its fastest run, so is the reference network's, and short turns let both meet the moments that are quiet.
+    They were quiet where several parts of the measurement have about the same fastest run, and the reference is about as fast
+    as ever; until then it goes on, within bounds. Where the memory of a session lies changes its speed by about a percent: the
+    reference takes turns among three sessions, the network has at least as many.
+
+    The clock is the wall's. CPU time may show less than a run took: of a virtual machine's it is what its host left to it, and
+    what the host took is subtracted late, from another run. With one thread it tells which runs kept the core to themselves,
+    and its median stands in where, on a crowded machine, none did.
 
     Args:
         device: Provider and number of threads.
@@ -67,6 +72,7 @@ class LatencyMeter:
         model = reference_model()
         self._references = itertools.cycle([_Runner(model, device, None) for _ in range(REFERENCE_SESSIONS)])
         self._reference_ms = reference_ms
+        self._fastest_ms = math.inf  # that the reference ever was here
 
     @property
     def reference_ms(self) -> float:
@@ -85,6 +91,7 @@ class LatencyMeter:
             while time.perf_counter() < end:
                 turns.append(self._reference_turn())
             fast_ms.append(self._fast_ms(turns))
+        self._fastest_ms = min(self._fastest_ms, *fast_ms)
         return min(fast_ms)
 
     def measure(
@@ -95,7 +102,7 @@ class LatencyMeter:
         session_s: float = 0.25,
         budget_s: float = 10.0,
     ) -> Latency:
-        """Measure the latency of one network; up to five times as long where parts of the measurement disagree.
+        """Measure the latency of one network; up to six times as long where no moments were quiet.
 
         Args:
             model: An ONNX model, serialised or as a file.
@@ -120,9 +127,11 @@ class LatencyMeter:
                 own_ms.append(self._fast_ms([own for own, _ in part]))
                 other_ms.append(self._fast_ms([other for _, other in part]))
             spread = max(_spread(own_ms), _spread(other_ms))
-            if session >= sessions and (spread <= SPREAD_BOUND or time.perf_counter() > deadline):
+            self._fastest_ms = min(self._fastest_ms, *other_ms)
+            noisy = spread > SPREAD_BOUND or min(other_ms) > (1.0 + QUIET) * self._fastest_ms
+            if session >= sessions and (not noisy or time.perf_counter() > deadline):
                 break
-        return self._latency(turns, min(own_ms) / min(other_ms), spread, reference_ms)
+        return self._latency(turns, min(own_ms) / min(other_ms), spread, noisy, reference_ms)
 
     def measure_thoroughly(self, model: bytes | Path, inputs: Mapping[str, NDArray[Any]] | None = None) -> Latency:
         """Measure with more sessions, for numbers that are shown and compared."""
@@ -140,7 +149,7 @@ class LatencyMeter:
             turns.append((runner.turn(runs), self._reference_turn()))
         return turns
 
-    def _latency(self, turns: Sequence[Turn], ratio: float, spread: float, reference_ms: float) -> Latency:
+    def _latency(self, turns: Sequence[Turn], ratio: float, spread: float, noisy: bool, reference_ms: float) -> Latency:
         cpu = np.concatenate([times.cpu_ms for times, _ in turns])
         wall = np.concatenate([times.wall_ms for times, _ in turns])
         p10, p50, p95 = (float(value) for value in np.quantile(wall, [0.1, 0.5, 0.95]))
@@ -153,7 +162,7 @@ class LatencyMeter:
             wall_p50_ms=p50,
             wall_p95_ms=p95,
             runs=len(wall),
-            noisy=spread > SPREAD_BOUND,
+            noisy=noisy,
         )
 
     def _warm_up_references(self) -> None:
@@ -165,7 +174,12 @@ class LatencyMeter:
 
     def _fast_ms(self, turns: Sequence[_Times]) -> float:
         """Return the time of the fastest run, in milliseconds."""
-        return min(float((turn.cpu_ms if self.device.threads == 1 else turn.wall_ms).min()) for turn in turns)
+        wall = np.concatenate([times.wall_ms for times in turns])
+        if self.device.threads > 1:
+            return float(wall.min())
+        cpu = np.concatenate([times.cpu_ms for times in turns])
+        undisturbed = cpu >= UNDISTURBED * wall
+        return float(wall[undisturbed].min() if undisturbed.any() else np.median(cpu)) or float(wall.min())
 
 
 def _spread(fast_ms: Sequence[float]) -> float:

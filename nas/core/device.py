@@ -56,7 +56,7 @@ class Latency:
         wall_p50_ms: Median wall time.
         wall_p95_ms: 95th percentile of the wall time.
         runs: Timed runs.
-        noisy: The spread stayed above the bound after measuring for longer.
+        noisy: No moments were quiet, although it was measured for longer.
     """
 
     ms: float
