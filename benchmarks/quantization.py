@@ -65,7 +65,7 @@ class Point:
 def search(store: SqlStore, trained: JobId, given: argparse.Namespace, quantized: bool) -> JobId:
     """Run a job on the supernet of `trained` and return its id; one that this benchmark has run before is taken as it is."""
     spec = store.job(trained).spec
-    name = f"{spec.name}, {'joint' if quantized else 'fp32'}, {given.evaluations} evaluations, seed {given.seed}"
+    name = f"{spec.name}, {'joint' if quantized else 'fp32'}, {given.evaluations} evaluations, repetition {given.repetition}"
     for record in store.jobs():
         if record.spec.name == name and record.spec.training.reuse == trained:
             if record.state != "done":
@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--evaluations", type=int, default=120)
     parser.add_argument("--verify", type=int, default=16)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--repetition", type=int, default=0, help="repetitions differ by the noise of latency alone")
     parser.add_argument("--json", type=Path, default=None, help="where to write every number")
     given = parser.parse_args()
     if given.job is None:
