@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nas.core import FloatArray, Task, UserError
-from nas.supernet import MultiTaskNet
+from nas.supernet import MultiTaskNet, SubsampledConvolutions
 from nas.tasks import task_kind
 
 Batches = Iterable[tuple[Tensor, Mapping[str, Tensor]]]
@@ -31,7 +31,8 @@ def gradient_cosines(net: MultiTaskNet, batches: Batches, tasks: Sequence[Task])
     layers = _layers(net)
     rows = []
     for x, targets in batches:
-        outputs = net(x)
+        with SubsampledConvolutions():
+            outputs = net(x)
         gradients = []
         for index, task in enumerate(tasks):
             loss = task_kind(task.kind).loss(outputs[task.name], targets[task.name])
