@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import json
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.core import ArchConfig, Fingerprint, InputSpec, Task
+from nas.export.onnx_file import input_name
 
 COST_UNITS = {"macs": "MACs", "params": "parameters", "size_bytes": "bytes", "latency_ms": "ms", "peak_bytes": "bytes"}
 PACKAGES = ("nas", "torch", "onnx", "onnxruntime", "numpy")
@@ -82,7 +84,7 @@ def make_card(
         "space": facts.space,
         "architecture": {"key": facts.arch.key, "choices": dict(facts.arch)},
         "input": {
-            "name": "image",
+            "name": input_name(facts.tasks),
             "dtype": "float32",
             "shape": shape,
             "range": [0.0, 1.0],
@@ -164,7 +166,8 @@ def to_markdown(card: Mapping[str, Any]) -> str:
 
 def run_snippet(card: Mapping[str, Any]) -> str:
     """Return a Python program that runs the file, which lies in the working directory, on one image of zeros."""
-    names = ", ".join(f'"{output["name"]}"' for output in card["outputs"])
+    names = ", ".join(json.dumps(output["name"], ensure_ascii=False) for output in card["outputs"])
+    image = json.dumps(card["input"]["name"], ensure_ascii=False)
     _, channels, height, width = card["input"]["shape"]
     return "\n".join(
         [
@@ -175,7 +178,7 @@ def run_snippet(card: Mapping[str, Any]) -> str:
             'options.add_free_dimension_override_by_name("batch", 1)  # faster for single images; leave out for batches',
             f'session = onnxruntime.InferenceSession("{card["file"]}", options, providers=["CPUExecutionProvider"])',
             f"pixels = np.zeros((1, {channels}, {height}, {width}), dtype=np.uint8)  # your image, channels first",
-            f'outputs = session.run([{names}], {{"image": pixels.astype(np.float32) / 255}})',
+            f"outputs = session.run([{names}], {{{image}: pixels.astype(np.float32) / 255}})",
             "print([output.shape for output in outputs])",
         ]
     )

@@ -13,7 +13,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from nas.core import ExportError, InputSpec, Task
-from nas.export.onnx_file import BATCH, INPUT_NAME, plain_copy
+from nas.export.onnx_file import BATCH, input_name, plain_copy
 
 TOLERANCE = 1e-4  # of |onnx - torch| / max(1, |torch|)
 BATCHES = (1, 3)
@@ -88,7 +88,7 @@ def max_differences(
         with torch.no_grad():
             expected = [output.numpy() for output in plain(pixels)]
         try:
-            found = session.run([task.name for task in tasks], {INPUT_NAME: pixels.numpy()})
+            found = session.run([task.name for task in tasks], {input_name(tasks): pixels.numpy()})
         except Exception as error:  # ONNX Runtime's errors have no base of their own
             reason = str(error).strip().replace("\n", " ")
             raise ExportError(f"ONNX Runtime runs the file with any batch: {len(pixels)} gave {reason}") from error
@@ -129,7 +129,7 @@ def run_over(
         threads: Intra-operator threads.
     """
     session = open_session(path, threads)
-    names = [output.name for output in session.get_outputs()]
+    (image,), names = session.get_inputs(), [output.name for output in session.get_outputs()]
     for pixels, targets in batches:
-        found = session.run(names, {INPUT_NAME: pixels.cpu().float().numpy()})
+        found = session.run(names, {image.name: pixels.cpu().float().numpy()})
         update({name: torch.from_numpy(value) for name, value in zip(names, found, strict=True)}, targets)

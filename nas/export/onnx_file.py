@@ -7,10 +7,12 @@ import copy
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import numpy as np
 import onnx
@@ -23,8 +25,8 @@ from nas.core import ExportError, InputSpec, Task
 INPUT_NAME = "image"
 OPSET = 20
 BATCH = "batch"  # name of the dynamic dimension; a session may fix it (`check.open_session`)
-
-
+RESERVED = "@"  # begins the names of inputs and outputs while a file is made: no module and no operator has such a name
+RESERVED_INPUT = f"{RESERVED}input"
 PATH_MARK = ":"  # stands for the dots of a module's path in the former exporter's scopes, which keep nothing before a dot
 SCOPES = "pkg.torch.onnx.name_scopes"  # where the other exporter notes a node's scopes, outermost first, the node's own last
 
@@ -35,12 +37,16 @@ class OutputsInOrder(nn.Module):
     Args:
         module: Returns a dict from task to prediction, or a sequence in the order of the tasks.
         tasks: Names of the outputs.
+
+    Attributes:
+        outputs: Reserved names of the outputs, for the exporter.
     """
 
     def __init__(self, module: nn.Module, tasks: Sequence[Task]) -> None:
         super().__init__()
         self.module = module
         self.names = [task.name for task in tasks]
+        self.outputs = [f"{RESERVED}output:{index}" for index in range(len(tasks))]
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Return the predictions in the order of the tasks."""
@@ -53,14 +59,25 @@ class OutputsInOrder(nn.Module):
 
 
 class ScopedByPath(OutputsInOrder):
-    """The same for the former exporter, whose scopes are then whole paths: it asks the outermost module for all names."""
+    """The same for the former exporter, whose scopes are then whole paths: it asks the outermost module for all names.
+
+    A path is quoted, as scopes are parted by slashes and a task's decoder may be called ``fine/grain``.
+    """
 
     def named_modules(
         self, memo: set[nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
     ) -> Iterator[tuple[str, nn.Module]]:
         """Yield every module under its path with another mark in place of the dots."""
         for name, module in super().named_modules(memo, prefix, remove_duplicate):
-            yield name.replace(".", PATH_MARK), module
+            yield quote(name, safe=".").replace(".", PATH_MARK), module
+
+
+def input_name(tasks: Iterable[Task]) -> str:
+    """Return what the input of a file is called: ``image``, with underscores behind where a task is called so."""
+    names, name = {task.name for task in tasks}, INPUT_NAME
+    while name in names:
+        name += "_"
+    return name
 
 
 def plain_copy(module: nn.Module, tasks: Sequence[Task]) -> OutputsInOrder:
@@ -78,8 +95,9 @@ def to_onnx(
 ) -> Path:
     """Write a module as one ONNX file.
 
-    The input is ``image``, float32 pixels in [0, 1] of shape (batch, channels, height, width); each task's prediction is an
-    output of the task's name. The file holds no trace of where it was made.
+    The input is ``image`` (`input_name`), float32 pixels in [0, 1] of shape (batch, channels, height, width); each task's
+    prediction is an output of the task's name, whatever that is: names inside the file make way for it. The file holds no trace
+    of where it was made.
 
     Args:
         module: Takes the input and returns the tasks' predictions, as a dict by name or in order.
@@ -113,6 +131,7 @@ def to_onnx(
     _name_nodes(model)
     _strip(model)
     model = _resize_by_scales(model)
+    _rename(model, {RESERVED_INPUT: input_name(tasks), **dict(zip(copied.outputs, copied.names, strict=True))})
     onnx.helper.set_model_props(model, dict(metadata or {}))
     onnx.save(model, path)
     return path
@@ -124,8 +143,8 @@ def _export(module: OutputsInOrder, example: Tensor, path: Path, dynamic: dict[s
         (example,),
         str(path),
         dynamo=True,
-        input_names=[INPUT_NAME],
-        output_names=module.names,
+        input_names=[RESERVED_INPUT],
+        output_names=module.outputs,
         dynamic_shapes=dynamic,
         opset_version=OPSET,
         external_data=False,
@@ -142,8 +161,8 @@ def _export_traced(module: OutputsInOrder, example: Tensor, path: Path) -> bool:
             (example,),
             str(path),
             dynamo=False,
-            input_names=[INPUT_NAME],
-            output_names=module.names,
+            input_names=[RESERVED_INPUT],
+            output_names=module.outputs,
             opset_version=OPSET,
         )
     except (torch.onnx.OnnxExporterError, RuntimeError):
@@ -195,13 +214,29 @@ def _name_nodes(model: onnx.ModelProto) -> None:
         value.name = renamed.get(value.name, value.name)
 
 
+def _rename(model: onnx.ModelProto, names: Mapping[str, str]) -> None:
+    """Give inputs and outputs their final names; a value inside the file that has such a name gets another one."""
+    graph = model.graph
+    inside = {tensor.name for tensor in graph.initializer} | {value for node in graph.node for value in node.output}
+    final, taken = dict(names), {*inside, *names.values()}
+    for value in sorted(inside - names.keys()):
+        if value in names.values():
+            final[value] = free = next(name for n in count(1) if (name := f"{value}:{n}") not in taken)
+            taken.add(free)
+    for node in graph.node:
+        node.input[:] = [final.get(value, value) for value in node.input]
+        node.output[:] = [final.get(value, value) for value in node.output]
+    for item in [*graph.input, *graph.output, *graph.initializer, *graph.value_info]:
+        item.name = final.get(item.name, item.name)
+
+
 def _module_path(node: onnx.NodeProto) -> str:
     """Return the path of the module that a node comes from; an empty string for the outermost one's own."""
     notes = {note.key: note.value for note in node.metadata_props}
     if SCOPES in notes:
         scope = "".join(ast.literal_eval(notes[SCOPES])[-2:-1])
     else:
-        scope = node.name.rpartition("/")[0].rpartition("/")[2].replace(PATH_MARK, ".")
+        scope = unquote(node.name.rpartition("/")[0].rpartition("/")[2].replace(PATH_MARK, "."))
     return scope.removeprefix("module").removeprefix(".")
 
 

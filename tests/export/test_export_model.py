@@ -19,7 +19,8 @@ from export_networks import FACTS, INPUT, TASKS, CannotBeTraced, DiffersInExport
 from torch import nn
 
 from nas.core import ExportError
-from nas.export import Exported, export_model, max_differences, open_session, run_over, to_onnx
+from nas.export import Exported, check_file, export_model, max_differences, open_session, run_over, to_onnx
+from nas.export.card import run_snippet
 
 DEPTH_FACTS = replace(FACTS, tasks=TASKS[1:2])
 
@@ -176,3 +177,50 @@ def test_a_split_is_run_batch_by_batch(exported: Exported) -> None:
     assert [targets for _, targets in seen] == ["targets 4", "targets 4", "targets 1"]
     for (pixels, _), (room, _) in zip(batches, seen, strict=True):
         np.testing.assert_allclose(room.numpy(), expected(pixels)["room"], atol=1e-5)
+
+
+class InOrder(nn.Module):
+    """Gives a network's predictions without the names that it has for them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = Net()
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        found = self.net(x)
+        return found["seg"], found["depth"], found["room"]
+
+
+# Names of the input, of operators, of values inside either exporter's files, of modules, and of the reserved ones.
+TAKEN = [
+    ("image", "image_", "mean"),
+    ("relu", "@output:0", "resize_3_scales"),
+    ("module.net.room.bias", "net.room/Gemm:0", "größe/a b"),
+]
+
+
+@pytest.mark.parametrize("names", TAKEN, ids=",".join)
+@pytest.mark.parametrize("fast", [False, True], ids=["open batch", "one image"])
+def test_a_task_may_have_any_name_that_a_graph_uses_too(names: tuple[str, str, str], fast: bool, tmp_path: Path) -> None:
+    tasks = [replace(task, name=name) for task, name in zip(TASKS, names, strict=True)]
+    module = InOrder().eval()
+    path = to_onnx(module, INPUT, tmp_path / "named.onnx", tasks, fast=fast)
+    check_file(path, tasks)
+    session = open_session(path)
+    pixels = torch.rand(1, 3, 24, 32, generator=torch.Generator().manual_seed(3))
+    (image,) = session.get_inputs()
+    assert image.name == ("image__" if "image" in names else "image")
+    with torch.no_grad():
+        expected = module(pixels)
+    for value, found in zip(expected, session.run(list(names), {image.name: pixels.numpy()}), strict=True):
+        np.testing.assert_allclose(found, value.numpy(), atol=1e-5)
+    given = [tensor.name for tensor in onnx.load(path).graph.initializer]
+    assert not any(name.startswith("@") for name in given)
+
+
+def test_the_card_of_a_task_called_image_says_how_to_feed_the_file(tmp_path: Path) -> None:
+    facts = replace(FACTS, tasks=(replace(TASKS[2], name="image"),))
+    card = export_model(Pooled(name="image"), facts, tmp_path, "net").card
+    assert card["input"]["name"] == "image_"
+    done = subprocess.run([sys.executable, "-c", run_snippet(card)], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[(1, 5)]"
