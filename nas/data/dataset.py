@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -137,7 +137,25 @@ class MultiTaskData:
     def to(self, device: torch.device | str) -> MultiTaskData:
         """Return the data with every split on `device`."""
         splits = (self.train.to(device), self.val.to(device), self.test.to(device))
-        return MultiTaskData(self.name, self.tasks, self.input, *splits)
+        return self.of_checked(self.name, self.tasks, self.input, *splits)
+
+    def only(self, tasks: Sequence[Task]) -> MultiTaskData:
+        """Return the data of some of its tasks, in the order given."""
+        splits = (
+            Split(split.inputs, {task.name: split.targets[task.name] for task in tasks}, split.flippable)
+            for split in (self.train, self.val, self.test)
+        )
+        return self.of_checked(self.name, tuple(tasks), self.input, *splits)
+
+    @classmethod
+    def of_checked(
+        cls, name: str, tasks: tuple[Task, ...], input: InputSpec, train: Split, val: Split, test: Split
+    ) -> MultiTaskData:
+        """Return data whose targets were checked before, when it was first made: looking at every value takes a while."""
+        data = object.__new__(cls)
+        for field, value in zip(fields(cls), (name, tasks, input, train, val, test), strict=True):
+            object.__setattr__(data, field.name, value)
+        return data
 
     def task(self, name: str) -> Task:
         """Return the task called `name`.

@@ -16,7 +16,8 @@ from nas.core.affinity import AFFINITY, Affinity, Tree
 from nas.core.branching import branching_picks
 from nas.data import batches, load_data
 from nas.service.context import JobContext
-from nas.service.workers import CHECKPOINT, job_data, job_definition, job_evaluator
+from nas.service.job_data import job_data
+from nas.service.workers import CHECKPOINT, job_definition, job_evaluator
 from nas.supernet import Alone, Branching, Features, MultiTaskNet, SpaceDefinition, Supernet
 from nas.train.affinity import (
     closeness,
@@ -52,7 +53,7 @@ class AffinityWorker:
         if threads is not None:
             torch.set_num_threads(threads)
         self._spec, self._twins = spec, twins
-        self._evaluator: Evaluator = job_evaluator(spec, folder, job_data(spec))
+        self._evaluator: Evaluator = job_evaluator(spec, folder, job_data(spec, folder))
         self._definition = self._evaluator.supernet.definition
 
     def measure(self) -> Affinity:

@@ -28,10 +28,11 @@ from nas.core.refinement import verified
 from nas.search import to_optuna
 from nas.service.driver import is_alive, run
 from nas.service.exporting import export_arch
+from nas.service.job_data import job_data, stored_data
 from nas.service.jobfile import read_job
 from nas.service.reuse import REUSED, adopt
 from nas.service.stages.search import SEARCH
-from nas.service.workers import ProfileWorker, job_data, job_definition
+from nas.service.workers import ProfileWorker, job_definition
 from nas.store import SqlStore
 from nas.supernet import SpaceDefinition
 
@@ -167,7 +168,7 @@ def profile_job(store: SqlStore, job: JobId, arch: str = "largest", device: str 
 def write_optuna(store: SqlStore, job: JobId, storage_url: str) -> str:
     """Write a job's search into an Optuna storage and return the study's name."""
     spec = store.job(job).spec
-    space = job_definition(spec, job_data(spec)).space
+    space = job_definition(spec, stored_data(store, job)).space
     rows = [*store.evaluations(job, REUSED), *store.evaluations(job, SEARCH)]
     return to_optuna(space, spec.objectives, rows, storage_url, f"{spec.name}-{job}")
 

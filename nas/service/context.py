@@ -11,7 +11,8 @@ from pathlib import Path
 from nas.core import CancelledError, CurvePoint, JobId, JobSpec, JobState, Stage, StageState, Store
 from nas.data import MultiTaskData
 from nas.service.executors import Executor
-from nas.service.workers import job_data, searched_definition
+from nas.service.job_data import begin_data
+from nas.service.workers import searched_definition
 from nas.supernet import SpaceDefinition
 
 HEARTBEAT_S = 3.0
@@ -78,7 +79,7 @@ class JobContext:
 
     @cached_property
     def _data(self) -> MultiTaskData:
-        return job_data(self.spec)
+        return begin_data(self.store, self.job)
 
     def _define(self, data: MultiTaskData) -> SpaceDefinition:
         if not hasattr(self, "_definition"):

@@ -26,12 +26,13 @@ from nas.search.codes import Coder
 from nas.search.control import choose_steps
 from nas.search.controllability import uniform_codes
 from nas.search.encoders import choose_encoders
+from nas.service.job_data import stored_data
 from nas.service.latency_features import Vectorised
 from nas.service.reuse import REUSED
 from nas.service.stages.fit import predicted_latency
 from nas.service.stages.search import SEARCH
 from nas.service.stages.verify import VERIFY
-from nas.service.workers import job_data, searched_definition
+from nas.service.workers import searched_definition
 from nas.supernet import SpaceDefinition
 from nas.train.checkpoint import sha256
 from predictors import make_predictor
@@ -64,7 +65,7 @@ def _made(store: Store, job: JobId) -> ControlTable:
                 f"let the job finish, or go on with nas resume {job}"
             )
     spec = store.job(job).spec
-    definition = searched_definition(spec, job_data(spec))
+    definition = searched_definition(spec, stored_data(store, job))
     rows = [*store.evaluations(job, REUSED), *store.evaluations(job, SEARCH)]
     table = _table(store, job, definition, [row for row in rows if not row.failure])
     path = store.folder(job) / "control.npz"

@@ -56,6 +56,7 @@ def run(store: Store, job: JobId) -> JobState:
             executor = make_executor(store.job(job).spec.executor)
             try:
                 context = JobContext(store, job, executor)
+                context.data  # noqa: B018  (loaded and kept before any worker asks for it)
                 _together(context, TOGETHER)
                 _in_turn(context, AFTER)
             finally:

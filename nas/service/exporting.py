@@ -12,7 +12,8 @@ from nas.core.refinement import has_own_weights, inherited_arch
 from nas.data import MultiTaskData
 from nas.export import CardFacts, export_model
 from nas.service.candidates import candidate_file, file_metrics, kept_file, samples
-from nas.service.workers import CHECKPOINT, job_data, job_definition, job_evaluator
+from nas.service.job_data import stored_data
+from nas.service.workers import CHECKPOINT, job_definition, job_evaluator
 from nas.supernet import MultiTaskNet
 from nas.tasks import task_kind
 from nas.train.checkpoint import sha256
@@ -39,7 +40,7 @@ def export_arch(store: Store, job: JobId, row: Evaluation, out: Path | None) -> 
         ExportError: The file differs from torch, or its accuracy or latency from what was verified. No file is left.
     """
     spec, folder = store.job(job).spec, store.folder(job)
-    data = job_data(spec)
+    data = stored_data(store, job)
     module = _module(store, job, row, data).cpu()
     device = load_device(spec.devices[0])
     here = fingerprint(device)

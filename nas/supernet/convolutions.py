@@ -55,8 +55,8 @@ def _convolve(
     margins = _per_dimension(padding, dimensions)
     if max(margins) > 0:  # F.pad counts from the last dimension
         input = F.pad(input, [margin for margin in reversed(margins) for _ in range(2)])
-    pixels = input[(..., *(slice(None, None, step) for step in steps))]
-    return convolution(pixels, weight, bias, 1, 0, 1, groups)
+    read: tuple[Any, ...] = (..., *(slice(None, None, step) for step in steps))
+    return convolution(input[read], weight, bias, 1, 0, 1, groups)
 
 
 def _per_dimension(value: int | Sequence[int], dimensions: int) -> tuple[int, ...]:

@@ -32,8 +32,9 @@ from nas.core.refinement import channels_of, inherited_arch, refined_arch, verif
 from nas.service.executors import LocalExecutor
 from nas.service.executors.halving import Halving
 from nas.service.exporting import export_arch
+from nas.service.job_data import job_data
 from nas.service.refining import Refinement, find, refine
-from nas.service.workers import CHECKPOINT, EvalWorker, TrainWorker, job_data, job_definition
+from nas.service.workers import CHECKPOINT, EvalWorker, TrainWorker, job_definition
 from nas.store import SqlStore, open_store
 from nas.train.checkpoint import sha256
 from nas.train.finetune import load_refined

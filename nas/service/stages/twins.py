@@ -36,7 +36,14 @@ def twins(context: JobContext) -> None:
 
     store.progress(job, Stage.TWINS, 0, epochs * len(names), "epochs", "starting")
     configs = [
-        {"name": name, "task": name, "spec": spec, "folder": str(context.folder / "twins" / name), "threads": 1}
+        {
+            "name": name,
+            "task": name,
+            "spec": spec,
+            "job_folder": str(context.folder),
+            "folder": str(context.folder / "twins" / name),
+            "threads": 1,
+        }
         for name in names
     ]
     if not context.executor.concurrent:
