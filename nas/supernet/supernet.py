@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from nas.core import ArchConfig
-from nas.supernet.convolutions import SubsampledConvolutions
+from nas.supernet.convolutions import SafeConvolutions
 from nas.supernet.definition import Features, MultiTaskNet, Outputs, SpaceDefinition
 from nas.supernet.view import View
 
@@ -51,7 +51,7 @@ class Supernet(nn.Module):
         plain.train(self.training)
         shared = self._shared_tensors()
         tensors = {name: view.of(shared[view.name]) for name, view in views.items()}
-        with SubsampledConvolutions():
+        with SafeConvolutions():
             features, outputs = functional_call(plain, tensors, (x,))
         return features, outputs
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.core import InputSpec, Task
-from nas.supernet import SubsampledConvolutions, Supernet
+from nas.supernet import SafeConvolutions, Supernet
 from search_spaces import make_space
 from search_spaces.decoders import PooledDecoder, PyramidDecoder
 from search_spaces.layers import BasicBlock, ConvNorm
@@ -48,6 +48,7 @@ def blocks(channels: int) -> Iterator[tuple[nn.Module, list[tuple[int, int]]]]:
     yield nn.Conv2d(channels, channels, 3, 2, padding=1, groups=channels), one  # depth-wise
     yield Pointwise(channels), one
     yield Pointwise(channels), [(1, 1)]
+    yield BasicBlock(channels, 16, 2, project=True), [(5, 1)]
     yield PyramidDecoder([channels] * 2, [SIZE, (6, 10)], 8, 3, SIZE), [SIZE, (6, 10)]
     yield PooledDecoder(channels, 8, 2), one
 
@@ -73,7 +74,7 @@ def main(bf16: bool) -> None:
             inputs = [
                 torch.randn(IMAGES, channels, *size).to(memory_format=torch.channels_last).requires_grad_() for size in sizes
             ]
-            with torch.autocast("cpu", torch.bfloat16, enabled=bf16), SubsampledConvolutions():
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16), SafeConvolutions():
                 made = module(inputs if isinstance(module, PyramidDecoder | PooledDecoder) else inputs[0])
             backward(made if isinstance(made, list) else [made])
             for x in inputs:

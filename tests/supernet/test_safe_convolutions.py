@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nas.supernet import SubsampledConvolutions
+from nas.supernet import SafeConvolutions
 
 SCRIPT = Path(__file__).with_name("backward_passes.py")
 CHECKING_ALLOCATOR = "libc_malloc_debug.so.0"  # glibc's checks of every allocation live in a library of their own since 2.34
@@ -44,7 +44,7 @@ def test_subsampled_convolution_is_the_strided_one(
     x = torch.randn(2, 8, *(7, 9, 6)[:dimensions], dtype=torch.float64, requires_grad=True)
     with torch.no_grad():
         expected = convolution(x)
-    with SubsampledConvolutions():
+    with SafeConvolutions():
         found = convolution(x)
     torch.testing.assert_close(found, expected)
     gradient = torch.randn_like(found)
@@ -60,3 +60,18 @@ def test_subsampled_convolution_is_the_strided_one(
             gradient, convolution.weight, None, convolution.stride, convolution.padding, tuple(rest), convolution.groups
         )
     torch.testing.assert_close(x.grad, back)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (9, 1), (1, 9)])
+@pytest.mark.parametrize("bf16", [False, True])
+def test_images_of_one_pixel_have_the_gradients_of_float32(size: tuple[int, int], bf16: bool) -> None:
+    torch.manual_seed(0)
+    convolution = nn.Conv2d(3, 8, 3, 2, padding=1).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    x = torch.randn(4, 3, *size)
+    expected = torch.autograd.grad(convolution.double()(x.double()).sum(), list(convolution.parameters()))
+    convolution.float()
+    with SafeConvolutions(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        made = convolution(x)
+    assert made.dtype == (torch.bfloat16 if bf16 else torch.float32)
+    for own, right in zip(torch.autograd.grad(made.float().sum(), list(convolution.parameters())), expected, strict=True):
+        torch.testing.assert_close(own.double(), right, rtol=1e-2 if bf16 else 1e-5, atol=1e-2 if bf16 else 1e-5)

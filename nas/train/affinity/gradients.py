@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nas.core import FloatArray, Task, UserError
-from nas.supernet import MultiTaskNet, SubsampledConvolutions
+from nas.supernet import MultiTaskNet, SafeConvolutions
 from nas.tasks import task_kind
 
 Batches = Iterable[tuple[Tensor, Mapping[str, Tensor]]]
@@ -31,7 +31,7 @@ def gradient_cosines(net: MultiTaskNet, batches: Batches, tasks: Sequence[Task])
     layers = _layers(net)
     rows = []
     for x, targets in batches:
-        with SubsampledConvolutions():
+        with SafeConvolutions():
             outputs = net(x)
         gradients = []
         for index, task in enumerate(tasks):
