@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 
 from nas.core import ExportError
-from nas.export.onnx_file import BATCH
+from nas.export.traced import BATCH
 
 LARGEST = 255  # of an activation of 8 bits without a sign
 SMALLEST_SPAN = 1e-12  # an activation that never leaves this is zero: its scale would leave the floats

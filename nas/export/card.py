@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.core import ArchConfig, Fingerprint, InputSpec, Task
-from nas.export.onnx_file import input_name
+from nas.export.traced import input_name
 
 COST_UNITS = {"macs": "MACs", "params": "parameters", "size_bytes": "bytes", "latency_ms": "ms", "peak_bytes": "bytes"}
 PACKAGES = ("nas", "torch", "onnx", "onnxruntime", "numpy")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from nas.core import is_fp32, policy_of
 from nas.export.card import CardFacts, make_card, to_markdown
 from nas.export.check import TOLERANCE, check_file, max_differences
-from nas.export.onnx_file import to_onnx
+from nas.export.exporter import to_onnx
 
 
 @dataclass(frozen=True, slots=True)
