@@ -12,6 +12,7 @@ from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 
 from nas.core import ArchConfig, TrainingSpec
+from nas.core.json_text import number
 from nas.data import MultiTaskData, batches, shard
 from nas.supernet import SpaceDefinition, Supernet
 from nas.train.balancing import make_balancer
@@ -197,7 +198,9 @@ class Trainer:
         tensors, facts = load_checkpoint(path)
         restore_training(self.model, self.optimizer, tensors)
         self.epoch = int(facts["epoch"])
-        self.last = EpochReport(self.epoch, self.spec.epochs, self.step, facts["curves"])
+        self.last = EpochReport(
+            self.epoch, self.spec.epochs, self.step, {name: number(value) for name, value in facts["curves"].items()}
+        )
         # The schedule is a function of the step: it is walked there, not kept.
         self.schedule.last_epoch = self.step - 1
         self.optimizer._opt_called = True  # type: ignore[attr-defined]  # or the schedule warns that no step was taken
