@@ -8,15 +8,16 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def to_json(value: Any, indent: int | None = None, ensure_ascii: bool = True) -> str:
+def to_json(value: Any, indent: int | None = None, ensure_ascii: bool = True, sort_keys: bool = False) -> str:
     """Return the JSON text of a value made of mappings, lists, tuples and plain values.
 
     Args:
         value: NaN and infinities in it, which JSON has no numbers for, become null.
         indent: Spaces per level; None writes one line.
         ensure_ascii: Whether other letters are escaped.
+        sort_keys: Whether equal mappings give equal texts.
     """
-    return json.dumps(without_nan(value), indent=indent, ensure_ascii=ensure_ascii, allow_nan=False)
+    return json.dumps(without_nan(value), indent=indent, ensure_ascii=ensure_ascii, sort_keys=sort_keys, allow_nan=False)
 
 
 def without_nan(value: Any) -> Any:

@@ -28,7 +28,7 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[st
     partial = path.with_suffix(".partial")
     # A tensor may be a channels_last view; safetensors stores plain memory.
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(plain, partial, metadata={"facts": to_json(facts)})
+    save_file(plain, partial, metadata={"facts": to_json(facts, sort_keys=True)})
     digest = sha256(partial)
     partial.replace(path)
     return digest[:16]

@@ -32,6 +32,8 @@ def twins(context: JobContext) -> None:
         name = row["name"]
         done[name] = row["epoch"]
         context.add_curves(row["step"], {f"twin.{name}.{curve}": value for curve, value in row["curves"].items()})
+        if row.get("note"):
+            store.log(job, f"{name} alone: {row['note']}", "warning")
         for split, values in row.get("metrics", {}).items():
             metrics[split] |= values
         store.progress(job, Stage.TWINS, sum(done.values()), epochs * len(names), "epochs", f"{name} alone")
