@@ -12,6 +12,7 @@ from nas.cli.fronts import columns, contract, measured_front
 from nas.cli.options import FormatOption, JobArgument, StoreOption, opened
 from nas.cli.tables import show
 from nas.core import JobRecord, StageRecord
+from nas.core.json_text import to_json
 
 
 def jobs(ctx: typer.Context, form: FormatOption = "table", store: StoreOption = None) -> None:
@@ -31,11 +32,9 @@ def status(ctx: typer.Context, job: JobArgument = "latest", form: FormatOption =
     predictors = [predictor_row(report) for report, _ in opened_store.predictors(record.id)]
     screening = screening_rows(opened_store.stages(record.id))
     if form == "json":
-        import json
-
         details = {**_job_row(record), "folder": str(record.folder), "error": record.error, "stages": stages, "events": events}
         details |= {"predictors": predictors, "screening": screening}
-        typer.echo(json.dumps(details, indent=2, ensure_ascii=False))
+        typer.echo(to_json(details, indent=2, ensure_ascii=False))
     elif form == "csv":
         show(stages, form)
     else:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from nas.cli.options import Format
+from nas.core.json_text import to_json
 
 Row = Mapping[str, Any]
 
@@ -24,7 +24,7 @@ def show(rows: Sequence[Row], form: Format, empty: str = "nothing here", out: Te
     """
     stream = out or sys.stdout
     if form == "json":
-        stream.write(json.dumps([dict(row) for row in rows], indent=2, ensure_ascii=False) + "\n")
+        stream.write(to_json(rows, indent=2, ensure_ascii=False) + "\n")
     elif form == "csv":
         writer = csv.writer(stream, lineterminator="\n")
         if rows:
@@ -38,8 +38,8 @@ def show(rows: Sequence[Row], form: Format, empty: str = "nothing here", out: Te
 
 def _cell(value: Any) -> str:
     if isinstance(value, Mapping | list | tuple):
-        return json.dumps(value, ensure_ascii=False)
-    return "" if value is None else str(value)
+        return to_json(value, ensure_ascii=False)
+    return "" if value is None or value != value else str(value)  # NaN differs from itself
 
 
 def _table(rows: Sequence[Row], stream: TextIO) -> None:

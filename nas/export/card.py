@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.core import ArchConfig, Fingerprint, InputSpec, Task
+from nas.core.json_text import without_nan
 from nas.export.traced import input_name
 
 COST_UNITS = {"macs": "MACs", "params": "parameters", "size_bytes": "bytes", "latency_ms": "ms", "peak_bytes": "bytes"}
@@ -134,7 +135,7 @@ def to_markdown(card: Mapping[str, Any]) -> str:
     for metric in [*card["metrics"], *(name for name in own if name not in card["metrics"])]:
         entry = card["metrics"].get(metric)
         unit = (entry or own[metric])["unit"]
-        cells = [f"{found[metric]['value']:.6g}" if metric in found else "" for found in (card["metrics"], own)]
+        cells = [_cell(found[metric]["value"]) if metric in found else "" for found in (card["metrics"], own)]
         lines.append(f"| {metric} | {cells[0]} | {unit} | {cells[1]} |")
     lines += ["", "## Input", ""]
     taken = card["input"]
@@ -184,10 +185,17 @@ def run_snippet(card: Mapping[str, Any]) -> str:
     )
 
 
+def _cell(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.6g}"
+
+
 def _with_units(metrics: Mapping[str, float], units: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     known = COST_UNITS | dict(units)
     return {
-        metric: {"value": float(value), "unit": known.get(metric, known.get(metric.partition("@")[0].partition(".")[0], ""))}
+        metric: {
+            "value": without_nan(float(value)),
+            "unit": known.get(metric, known.get(metric.partition("@")[0].partition(".")[0], "")),
+        }
         for metric, value in metrics.items()
     }
 

@@ -120,7 +120,7 @@ def export(
         job: Its id.
         key: Key, or its start, of a verified architecture; None picks from the front.
         limits: Bounds the pick keeps.
-        preference: Task to weight; None means all alike.
+        preference: Task to weight; None means all alike that were measured.
         out: A file ending in ``.onnx``, or a folder; None means the job's folder.
 
     Raises:
@@ -138,9 +138,8 @@ def export(
             raise NotFoundError(f"{key!r} {what} of job {job}; {nearest(key, [row.arch.key for row in rows])}")
         chosen = found[0]
     else:
-        weights = preference or {task.name: 1 / len(spec.tasks) for task in spec.tasks}
         cost = f"latency_ms@{spec.devices[0]}"
-        chosen = recommend(front(rows, spec.objectives), limits, weights, cost)
+        chosen = recommend(front(rows, spec.objectives), limits, preference, cost)
     return export_arch(store, job, chosen, out)
 
 

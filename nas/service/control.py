@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -41,6 +42,7 @@ from predictors.quality import held_out
 
 ERRORS = "gaussian_process"  # predictor of a task's error
 MOST_SUBNETS = 2**19  # of a table
+LEAST_ROWS = 3  # from which a held-out error can be told
 KEPT = 0.95  # share of subnets whose measured cost keeps the prediction with its margin
 """A split-conformal bound (Papadopoulos et al., 2002) over held-out and verified subnets gives it, where there are enough."""
 
@@ -77,6 +79,12 @@ def _made(store: Store, job: JobId) -> ControlTable:
 def _table(store: Store, job: JobId, definition: SpaceDefinition, rows: Sequence[Evaluation]) -> ControlTable:
     spec, space = store.job(job).spec, definition.space
     tasks = tuple(task.name for task in spec.tasks)
+    rows = [row for row in rows if all(math.isfinite(row.metrics.get(f"error.{task}", math.nan)) for task in tasks)]
+    if len(rows) < LEAST_ROWS:
+        raise UserError(
+            f"control predicts every task's error from at least {LEAST_ROWS} candidates that have them all: this search has "
+            f"{len(rows)}; give every task labels in the validation split, and search more"
+        )
     widths = _decoder_widths(space, tasks)
     parts = SearchSpace(space.name, [c for c in space.choices if c.name not in _decoders(tasks)], space.aliases)
     coder, rng = Coder(parts), np.random.default_rng([spec.seed, 7])

@@ -114,7 +114,8 @@ def measured(store: Store, job: JobId, arch: ArchConfig) -> Evaluation:
     stages = store.stages(job)
     twins = stages[Stage.TWINS].result.get("test") if Stage.TWINS in stages else None
     if twins:
-        metrics["delta_m"] = delta_m(metrics, twins, stored_data(store, job).tasks, KINDS)
+        change = delta_m(metrics, twins, stored_data(store, job).tasks, KINDS)
+        metrics |= {"delta_m": change} if math.isfinite(change) else {}
     bad = [name for name, value in metrics.items() if name.startswith("error.") and not math.isfinite(value)]
     if bad:
         raise UserError(f"subnet {arch.key} cannot be measured: {not_finite(bad, metrics)}")

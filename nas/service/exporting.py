@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -53,8 +54,10 @@ def export_arch(store: Store, job: JobId, row: Evaluation, out: Path | None) -> 
         measured = file_metrics(path, data, data.test)
         for task in data.tasks:
             error = f"error.{task.name}"
-            if abs(measured[error] - row.metrics[error]) > ERROR_TOLERANCE * max(abs(row.metrics[error]), 1e-9):
-                raise _lost(error, measured[error], row.metrics[error], ERROR_TOLERANCE)
+            own, verified = measured[error], row.metrics[error]
+            same = abs(own - verified) <= ERROR_TOLERANCE * max(abs(verified), 1e-9)  # False where one is no number
+            if not same and not (math.isnan(own) and math.isnan(verified)):
+                raise _lost(error, own, verified, ERROR_TOLERANCE)
         if row.device is not None and here.key in row.device.split(","):
             at_most = row.metrics[metric] * (1 + LATENCY_TOLERANCE)
             for _ in range(LATENCY_ATTEMPTS):

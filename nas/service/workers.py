@@ -212,7 +212,8 @@ def train_twin(config: dict[str, Any], report: Any) -> None:
     epoch = trainer.last
     while True:
         if epoch:
-            report({"epoch": epoch.epoch, "epochs": epoch.epochs, "step": epoch.step, "curves": epoch.curves})
+            row = {"epoch": epoch.epoch, "epochs": epoch.epochs, "step": epoch.step, "curves": epoch.curves}
+            report(row | {"note": epoch.note})
         if trainer.done:
             break
         epoch = trainer.run_epoch()

@@ -35,10 +35,12 @@ from nas.core import (
     StageRecord,
     StageState,
 )
+from nas.core.json_text import number
 from nas.core.operator import Operator, OperatorTime
 from nas.store import models
 
 Value = TypeVar("Value")
+INFINITY = "infinity"  # the only name in the object that stands for one
 Row = dict[str, Any]
 SILENCE = timedelta(seconds=30)  # a driver that was not heard of for longer is dead
 
@@ -58,22 +60,33 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
+        return plain(value.tolist())
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else {INFINITY: math.copysign(1, value)}
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(f"what is stored is made of JSON values: got {value!r} of type {type(value).__name__}")
 
 
 def dump(value: Any) -> str:
-    """Return the JSON text of `value`; NaN and infinities are written as Python's `json` writes them."""
-    return json.dumps(plain(value), separators=(",", ":"))
+    """Return the JSON text of `value`, which any parser reads: NaN is null, an infinity an object of its sign."""
+    return json.dumps(plain(value), separators=(",", ":"), allow_nan=False)
+
+
+def read(text: str) -> Any:
+    """Return plain values from what `dump` wrote, or an earlier version, which wrote NaN and Infinity as Python does."""
+    return json.loads(text, object_hook=lambda found: math.inf * found[INFINITY] if INFINITY in found else found)
+
+
+def _numbers(text: str) -> dict[str, float]:
+    return {name: number(value) for name, value in read(text).items()}
 
 
 def load(kind: type[Value], text: str) -> Value:
     """Return the value of type `kind` whose JSON text is `text`."""
-    return cast(Value, _shape(kind, json.loads(text)))
+    return cast(Value, _shape(kind, read(text)))
 
 
 @cache
@@ -94,7 +107,9 @@ def _shape(kind: Any, data: Any) -> Any:
         return tuple(_shape(arguments[0], item) for item in data)
     if origin in (dict, Mapping):
         return {name: _shape(arguments[1], item) for name, item in data.items()}
-    if kind is float or kind is Path or (isinstance(kind, type) and issubclass(kind, Enum)):
+    if kind is float:
+        return number(data)
+    if kind is Path or (isinstance(kind, type) and issubclass(kind, Enum)):
         return kind(data)
     return data
 
@@ -152,7 +167,7 @@ def stage_record(row: models.StageRow) -> StageRecord:
         note=row.note,
         started=row.started,
         ended=row.ended,
-        result=json.loads(row.result),
+        result=read(row.result),
     )
 
 
@@ -199,14 +214,14 @@ def evaluation(row: models.EvaluationRow, picks: str) -> Evaluation:
     """Return an evaluation from its row and the canonical JSON of its architecture."""
     return Evaluation(
         arch=ArchConfig.from_json(picks),
-        metrics=json.loads(row.metrics),
+        metrics=_numbers(row.metrics),
         source=Source(row.source),
         stage=row.stage,
         split=row.split,
         device=row.device or None,
         checkpoint=row.checkpoint,
         seed=row.seed,
-        std=json.loads(row.std),
+        std=_numbers(row.std),
         failure=row.failure,
     )
 
@@ -232,14 +247,14 @@ def profile_row(job: str, value: Profile) -> Row:
 def profile(row: models.ProfileRow, picks: str, made_on: models.FingerprintRow) -> Profile:
     """Return a profile from its row, the canonical JSON of its architecture and its fingerprint."""
     fingerprint = Fingerprint(made_on.cpu, made_on.cores, made_on.onnxruntime, made_on.provider, made_on.threads)
-    latency, metrics = load(Latency, row.latency), json.loads(row.metrics)
+    latency, metrics = load(Latency, row.latency), _numbers(row.metrics)
     return Profile(ArchConfig.from_json(picks), row.device, fingerprint, latency, metrics, _operators(row.operators))
 
 
 def _operator_rows(operators: Sequence[OperatorTime]) -> str | None:
     """Return one list per operator, without the names of the fields: a network has a hundred."""
     rows = [[t.operator.name, t.operator.kind, t.operator.dtype, *_shapes(t.operator), t.ms] for t in operators]
-    return json.dumps(rows, separators=(",", ":")) if rows else None
+    return dump(rows) if rows else None
 
 
 def _shapes(op: Operator) -> list[list[int]]:
@@ -247,7 +262,7 @@ def _shapes(op: Operator) -> list[list[int]]:
 
 
 def _operators(text: str | None) -> tuple[OperatorTime, ...]:
-    rows = json.loads(text) if text else []
+    rows = read(text) if text else []
     return tuple(
         OperatorTime(Operator(name, kind, dtype, tuple(input), tuple(other), tuple(output)), ms)
         for name, kind, dtype, input, other, output, ms in rows
@@ -261,7 +276,7 @@ def predictor_row(job: str, report: PredictorReport, state: Mapping[str, Any]) -
 
 def predictor(row: models.PredictorRow) -> tuple[PredictorReport, dict[str, Any]]:
     """Return a predictor's report and state."""
-    return load(PredictorReport, row.report), json.loads(row.state)
+    return load(PredictorReport, row.report), read(row.state)
 
 
 def artifact_row(job: str, value: Artifact) -> Row:
@@ -278,4 +293,4 @@ def artifact_row(job: str, value: Artifact) -> Row:
 
 def artifact(row: models.ArtifactRow) -> Artifact:
     """Return an artifact."""
-    return Artifact(row.kind, Path(row.path), row.sha256, row.key, json.loads(row.info))
+    return Artifact(row.kind, Path(row.path), row.sha256, row.key, read(row.info))

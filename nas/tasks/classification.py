@@ -43,6 +43,10 @@ class Classification:
         """Return KL(teacher || student), in nats: the cross-entropy on the teacher's soft labels, less their entropy."""
         return kl_divergence(student, teacher)
 
+    def labelled(self, target: Tensor, outputs: int) -> Tensor:
+        """Return how many images have a class."""
+        return valid_classes(target, outputs).sum()
+
     def summary(self, target: Tensor, outputs: int) -> Tensor:
         """Return 1 for the image's class and 0 for the others, shape (n, outputs)."""
         one_hot = functional.one_hot(target.long().clamp(min=0), outputs).double()

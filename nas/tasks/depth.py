@@ -62,6 +62,10 @@ class Depth:
         """Return the mean absolute difference, in metres."""
         return (student.float() - teacher.detach().float()).abs().mean()
 
+    def labelled(self, target: Tensor, outputs: int) -> Tensor:
+        """Return how many pixels have a depth."""
+        return _valid(target)[1].sum()
+
     def summary(self, target: Tensor, outputs: int) -> Tensor:
         """Return the mean depth in metres, shape (n, 1)."""
         truth, valid = _valid(target)

@@ -94,6 +94,10 @@ class TaskKind(Protocol):
         """Return how far the student's prediction is from the teacher's, on the scale of `loss`; no gradient to the teacher."""
         ...
 
+    def labelled(self, target: Tensor, outputs: int) -> Tensor:
+        """Return how many entries of a target are to be predicted, a scalar: those that `loss` is the mean over."""
+        ...
+
     def summary(self, target: Tensor, outputs: int) -> Tensor:
         """Return what each target is in a few numbers, shape (n, m), NaN where an image says nothing of the task.
 

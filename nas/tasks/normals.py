@@ -88,6 +88,10 @@ class Normals:
         """Return the same absolute difference between the student's and the teacher's unit vectors."""
         return (_unit(student.float()) - _unit(teacher.detach().float())).abs().sum(dim=1).mean()
 
+    def labelled(self, target: Tensor, outputs: int) -> Tensor:
+        """Return how many pixels have a normal."""
+        return _valid(target).sum()
+
     def summary(self, target: Tensor, outputs: int) -> Tensor:
         """Return the mean normal, shape (n, 3)."""
         valid = _valid(target)

@@ -56,6 +56,10 @@ class Segmentation:
         """Return KL(teacher || student), in nats per pixel."""
         return kl_divergence(student, teacher)
 
+    def labelled(self, target: Tensor, outputs: int) -> Tensor:
+        """Return how many pixels have a class."""
+        return valid_classes(target, outputs).sum()
+
     def summary(self, target: Tensor, outputs: int) -> Tensor:
         """Return the share of each class among the labelled pixels, shape (n, outputs)."""
         counts = torch.stack([(target == label).flatten(1).sum(dim=1) for label in range(outputs)], dim=1).double()

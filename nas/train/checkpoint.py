@@ -14,6 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from nas.core.json_text import to_json
+
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:
     """Write a checkpoint and return the first 16 digits of its SHA-256.
@@ -21,12 +23,12 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[st
     Args:
         path: Replaced in one step, so that a reader finds the old file or the new one.
         tensors: By name; copied to the CPU.
-        facts: JSON-able.
+        facts: JSON-able; a number that is NaN comes back as None.
     """
     partial = path.with_suffix(".partial")
     # A tensor may be a channels_last view; safetensors stores plain memory.
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(plain, partial, metadata={"facts": json.dumps(dict(facts), sort_keys=True)})
+    save_file(plain, partial, metadata={"facts": to_json(facts, sort_keys=True)})
     digest = sha256(partial)
     partial.replace(path)
     return digest[:16]

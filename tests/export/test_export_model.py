@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -224,3 +225,12 @@ def test_the_card_of_a_task_called_image_says_how_to_feed_the_file(tmp_path: Pat
     assert card["input"]["name"] == "image_"
     done = subprocess.run([sys.executable, "-c", run_snippet(card)], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[(1, 5)]"
+
+
+def test_a_card_of_what_was_not_measured_is_strict_json_and_says_so(tmp_path: Path) -> None:
+    facts = replace(FACTS, tasks=TASKS[2:], metrics={"accuracy.room": math.nan, "macs": 10.0})
+    made = export_model(Pooled(), facts, tmp_path, "net", measure=lambda path: {"accuracy.room": math.nan})
+    text = made.json.read_text(encoding="utf-8")
+    card = json.loads(text, parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON"))
+    assert card["metrics"]["accuracy.room"]["value"] is None
+    assert "| accuracy.room | not measured |" in made.markdown.read_text(encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sqlalchemy import text
 
 from nas.core import (
     ArchConfig,
@@ -281,6 +283,26 @@ class TestEvaluations:
             "count": 3.0,
         }
         assert (back.std, back.checkpoint, back.seed) == ({"third": 0.1}, "abc", 2**40)
+
+    def test_what_is_stored_is_json_for_any_parser(self, store: SqlStore, job: str) -> None:
+        broken = {"nan": math.nan, "inf": math.inf, "least": -math.inf}
+        store.add(job, [replace(MEASURED, metrics=broken, std=broken)])
+        store.finish(job, Stage.TRAIN, {"nested": [broken], "array": np.array([math.nan, 1.0])})
+        with store.engine.connect() as connection:
+            texts = [*connection.execute(text("SELECT metrics, std FROM evaluations")).one()]
+            texts += connection.execute(text("SELECT result FROM stages WHERE stage = 'train'")).scalars()
+        for stored in texts:
+            json.loads(stored, parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON"))
+        nested = {"nan": None, "inf": math.inf, "least": -math.inf}
+        assert store.stages(job)[Stage.TRAIN].result == {"nested": [nested], "array": [None, 1.0]}
+
+    def test_what_an_earlier_version_stored_is_read(self, store: SqlStore, job: str) -> None:
+        store.add(job, [replace(MEASURED, metrics={"a": 1.0})])
+        with store.engine.begin() as connection:
+            connection.execute(text('UPDATE evaluations SET metrics = \'{"a": NaN, "b": -Infinity}\''))
+        [back] = store.evaluations(job)
+        assert math.isnan(back.metrics["a"])
+        assert back.metrics["b"] == -math.inf
 
     def test_an_iterator_that_fails_adds_nothing(self, store: SqlStore, job: str) -> None:
         with pytest.raises(ZeroDivisionError):

@@ -12,6 +12,7 @@ import numpy as np
 from hw_profiles.devices import load_device
 from nas.core import ArchConfig, Artifact, FloatArray, Stage, UserError
 from nas.core.branching import Partition
+from nas.core.json_text import to_json
 from nas.service.affinity import measured
 from nas.service.context import JobContext
 from nas.service.executors import Worker
@@ -127,7 +128,7 @@ def _path(context: JobContext, strength: float) -> Path:
 def _keep(context: JobContext, strength: float, epochs: Sequence[SharingEpoch]) -> None:
     path = _path(context, strength)
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps([asdict(epoch) for epoch in epochs]), encoding="utf-8")
+    partial.write_text(to_json([asdict(epoch) for epoch in epochs]), encoding="utf-8")
     partial.replace(path)
     for number, epoch in enumerate(epochs, 1):
         context.add_curves(number, {f"sharing_cost.{strength:g}": epoch.cost})

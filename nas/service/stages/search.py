@@ -135,10 +135,11 @@ def evaluator(context: JobContext) -> Worker:
 
 
 def with_delta_m(context: JobContext, metrics: dict[str, float], split: str) -> dict[str, float]:
-    """Return metrics with Δm against the twins on the same split, where the job has twins."""
+    """Return metrics with Δm against the twins on the same split, where the job has twins that it can be told against."""
     stage = context.store.stages(context.job).get(Stage.TWINS)
     twins = stage.result.get(split) if stage else None
-    return metrics | {"delta_m": delta_m(metrics, twins, context.definition.tasks, KINDS)} if twins else metrics
+    found = delta_m(metrics, twins, context.definition.tasks, KINDS) if twins else math.nan
+    return metrics | {"delta_m": found} if math.isfinite(found) else metrics
 
 
 def held_out_error(report: PredictorReport) -> float:

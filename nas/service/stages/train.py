@@ -79,6 +79,8 @@ def _train_until_done(context: JobContext) -> EpochReport:
             report = _all(workers, "run_epoch", context)[0]
         while True:
             context.add_curves(report.step, report.curves)
+            if report.note:
+                store.log(job, report.note, "warning")
             losses = ", ".join(f"{n.removeprefix('loss.')} {v:.3f}" for n, v in report.curves.items() if n.startswith("loss."))
             store.progress(job, Stage.TRAIN, report.epoch, report.epochs, "epochs", f"loss: {losses}")
             if report.epoch >= report.epochs:

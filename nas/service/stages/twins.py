@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from nas.core import Stage, StageState
+from nas.core import Stage, StageState, UserError
 from nas.service.context import JobContext
 from nas.service.workers import train_twin
+from nas.tasks import KINDS
+from nas.tasks.delta import without_zero
 from nas.train.compute import choose_compute
 
 LEAST_CPUS = 0.5  # of a twin: many tasks do not all train at once, each holds the data
@@ -29,6 +32,8 @@ def twins(context: JobContext) -> None:
         name = row["name"]
         done[name] = row["epoch"]
         context.add_curves(row["step"], {f"twin.{name}.{curve}": value for curve, value in row["curves"].items()})
+        if row.get("note"):
+            store.log(job, f"{name} alone: {row['note']}", "warning")
         for split, values in row.get("metrics", {}).items():
             metrics[split] |= values
         store.progress(job, Stage.TWINS, sum(done.values()), epochs * len(names), "epochs", f"{name} alone")
@@ -53,4 +58,22 @@ def twins(context: JobContext) -> None:
     cpus = min(1.0, max(LEAST_CPUS, context.executor.cores / len(names)))
     share = 1.0 / len(names) if gpu else 0.0
     context.executor.trials(train_twin, configs, on_report, context.folder / "twins" / "trials", cpus=cpus, gpus=share)
+    _compare(context, metrics)
     store.finish(job, Stage.TWINS, metrics)
+
+
+def _compare(context: JobContext, metrics: Mapping[str, Mapping[str, float]]) -> None:
+    """Say which twin Δm cannot be told against.
+
+    Raises:
+        UserError: Δm is an objective: every candidate of a search would fail.
+    """
+    for split, found in metrics.items():
+        lost = without_zero(found, context.definition.tasks, KINDS)
+        if not lost:
+            continue
+        twins = ", ".join(f"{name} is {value:g}" for name, value in lost.items())
+        why = f"delta_m is relative to networks trained for one task alone: on the {split} split {twins} of such a one"
+        if any(objective.metric == "delta_m" for objective in context.spec.objectives):
+            raise UserError(f"{why}; give training.twin_epochs more, mend the data, or remove delta_m from objectives")
+        context.store.log(context.job, f"{why}; there is no delta_m", "warning")
