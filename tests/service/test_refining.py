@@ -61,7 +61,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SqlStore
     store.set_state(job, JobState.DONE)
     said: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("os.cpu_count", lambda: 1)  # networks this small are slower on two cores than on one
+        patch.setattr(
+            "nas.service.executors.local.usable_cores", lambda: 1
+        )  # networks this small are slower on two cores than on one
         made = refine(store, job, find(store, job, arch.key[:6]), Refinement(2.0, 2, (1e-3, 1e-2)), said.append)
     yield store, job, made, said
     store.close()
