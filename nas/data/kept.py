@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def keep(data: MultiTaskData, path: Path) -> dict[str, str]:
         "digests": found,
         "aliases": aliases,
     }
-    partial = path.with_suffix(".partial")
+    partial = path.with_suffix(f".{os.getpid()}.partial")
     try:
         save_file(_apart(data, aliases), partial, metadata={"facts": json.dumps(facts, allow_nan=False)})
         partial.replace(path)

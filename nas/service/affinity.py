@@ -16,6 +16,7 @@ from nas.core.affinity import AFFINITY, Affinity, Tree
 from nas.core.branching import branching_picks
 from nas.data import batches, load_data
 from nas.service.context import JobContext
+from nas.service.gpus import gpu_share
 from nas.service.job_data import job_data
 from nas.service.workers import CHECKPOINT, job_definition, job_evaluator
 from nas.supernet import Alone, Branching, Features, MultiTaskNet, SpaceDefinition, Supernet
@@ -177,12 +178,10 @@ def measured(context: JobContext) -> Affinity:
         CancelledError: The job was cancelled meanwhile.
     """
     executor = context.executor
-    gpu = choose_compute(context.spec.training).device.type == "cuda"
+    gpus = gpu_share(executor, context.spec.training, 1)
 
     def measure(spec: JobSpec, folder: Path, twins: Mapping[str, Path]) -> Affinity:
-        worker = executor.worker(
-            AffinityWorker, spec, folder, twins, executor.cores, cpus=executor.cores, gpus=1.0 if gpu else 0.0
-        )
+        worker = executor.worker(AffinityWorker, spec, folder, twins, executor.cores, cpus=executor.cores, gpus=gpus)
         try:
             future = worker.call("measure")
             while not wait([future], timeout=0.5).done:

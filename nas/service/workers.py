@@ -62,18 +62,21 @@ class TrainWorker:
 
     Args:
         spec: The job.
-        folder: Of the job.
+        folder: Of the job; its data is there.
+        workplace: Of the driver; checkpoints are written there.
         rank: Which process this is.
         world: How many there are.
         meeting: File at which they meet.
         threads: Of torch.
     """
 
-    def __init__(self, spec: JobSpec, folder: Path, rank: int, world: int, meeting: Path | None, threads: int) -> None:
+    def __init__(
+        self, spec: JobSpec, folder: Path, workplace: Path, rank: int, world: int, meeting: Path | None, threads: int
+    ) -> None:
         torch.set_num_threads(threads)
         data = job_data(spec, folder)
         self._trainer = Trainer(
-            job_definition(spec, data), data, spec.training, spec.seed, folder, rank=rank, world=world, meeting=meeting
+            job_definition(spec, data), data, spec.training, spec.seed, workplace, rank=rank, world=world, meeting=meeting
         )
 
     def last(self) -> EpochReport | None:

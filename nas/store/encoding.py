@@ -43,6 +43,7 @@ Value = TypeVar("Value")
 INFINITY = "infinity"  # the only name in the object that stands for one
 Row = dict[str, Any]
 SILENCE = timedelta(seconds=30)  # a driver that was not heard of for longer is dead
+LIVE = (JobState.QUEUED, JobState.RUNNING, JobState.CANCELLING)  # states in which a job has a driver, or is about to
 
 
 def plain(value: Any) -> Any:
@@ -130,10 +131,10 @@ def job_row(job: str, spec: JobSpec, created: datetime) -> models.JobRow:
 
 
 def job_record(row: models.JobRow, folder: Path, now: datetime) -> JobRecord:
-    """Return a job as readers see it: a running one that was not heard of for 30 seconds is interrupted."""
-    state, heard = JobState(row.state), row.heartbeat or row.started
-    if state is JobState.RUNNING and heard is not None and now - heard > SILENCE:
-        state = JobState.INTERRUPTED
+    """Return a job as readers see it: one that has not ended and was not heard of for 30 seconds has lost its driver."""
+    state, heard = JobState(row.state), row.heartbeat or row.started or row.created
+    if state in LIVE and now - heard > SILENCE:
+        state = JobState.CANCELLED if state is JobState.CANCELLING else JobState.INTERRUPTED
     return JobRecord(
         id=row.id,
         spec=load(JobSpec, row.spec),

@@ -59,7 +59,7 @@ class JobRow(Base):
     created: Mapped[datetime]
     started: Mapped[datetime | None]
     ended: Mapped[datetime | None]
-    owner: Mapped[str | None]  # host:pid
+    owner: Mapped[str | None]  # names one driver; every write of it compares this
     heartbeat: Mapped[datetime | None]
     error: Mapped[str | None]
     __table_args__ = (UniqueConstraint("id", name="uq_jobs_id"),)

@@ -1,4 +1,4 @@
-"""Transactions, and what every method of the store does inside one: find its job, insert rows that may exist."""
+"""Transactions, and what every method of the store does inside one: tell the time, find its job, insert rows."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import cast
 
-from sqlalchemy import Engine, Table, select
+from sqlalchemy import Engine, Table, func, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from nas.core import ArchConfig, JobId, NotFoundError, Stage, StoreError
+from nas.core import ArchConfig, JobId, NotFoundError, Stage
 from nas.store import encoding
 from nas.store.encoding import Row
 from nas.store.models import ArchitectureRow, Base, JobRow, StageRow
@@ -23,29 +22,27 @@ class Transactions:
 
     Args:
         engine: On a schema that is up to date, as `nas.store.connection.connect` gives it.
+
+    Attributes:
+        away: Whether the last transaction was given up because the database did not answer.
     """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.away = False
         self._writing = engine.execution_options(begin="IMMEDIATE")
 
     @contextmanager
     def read(self) -> Iterator[Session]:
         """Give a session that only reads; on SQLite it sees one state of the database throughout."""
-        try:
-            with Session(self.engine) as session:
-                yield session
-        except OperationalError as error:
-            raise _unanswered(error) from error
+        with Session(self.engine) as session:
+            yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
         """Give a session whose changes are committed at the end, all or none."""
-        try:
-            with Session(self._writing) as session, session.begin():
-                yield session
-        except OperationalError as error:
-            raise _unanswered(error) from error
+        with Session(self._writing) as session, session.begin():
+            yield session
 
 
 def insert(session: Session, table: type[Base], rows: Sequence[Row], replace: tuple[str, ...] = ()) -> int:
@@ -71,13 +68,19 @@ def insert_architectures(session: Session, archs: Iterable[ArchConfig]) -> None:
     insert(session, ArchitectureRow, [rows[key] for key in sorted(rows)])
 
 
-def job_row(session: Session, job: JobId) -> JobRow:
+def job_row(session: Session, job: JobId, lock: bool = False) -> JobRow:
     """Return the row of a job.
+
+    Args:
+        session: In a transaction.
+        job: Its id.
+        lock: Whether the row stays as it is until the transaction ends, but for what this one changes.
 
     Raises:
         NotFoundError: There is none with this id.
     """
-    row = session.scalar(select(JobRow).where(JobRow.id == job))
+    found = select(JobRow).where(JobRow.id == job)
+    row = session.scalar(found.with_for_update(key_share=True) if lock else found)
     if row is None:
         raise NotFoundError(unknown_job(job))
     return row
@@ -106,6 +109,12 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def _unanswered(error: OperationalError) -> StoreError:
-    reason = str(error.orig).strip().splitlines()[0]
-    return StoreError(f"the store did not answer: {reason}; check its disk or server and try again")
+def clock(session: Session) -> datetime:
+    """Return the moment by the database's own clock, aware: drivers on several machines are silent by one clock.
+
+    A SQLite file has none; whoever opens it takes the machine's.
+    """
+    if session.get_bind().dialect.name != "postgresql":
+        return now()
+    moment: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
+    return moment.astimezone(UTC)

@@ -51,7 +51,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SqlStore
     """A job whose supernet is trained and one subnet verified; that subnet is refined once, after pruning."""
     store = open_store(str(tmp_path_factory.mktemp("refining") / "nas.db"))
     job = store.create_job(SPEC)
-    worker = TrainWorker(SPEC, store.folder(job), 0, 1, None, 1)
+    worker = TrainWorker(SPEC, store.folder(job), store.folder(job), 0, 1, None, 1)
     while worker.run_epoch().epoch < SPEC.training.epochs:
         pass
     weights = sha256(store.folder(job) / CHECKPOINT)[:16]
@@ -62,7 +62,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SqlStore
     store.set_state(job, JobState.DONE)
     said: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("os.cpu_count", lambda: 1)  # networks this small are slower on two cores than on one
+        patch.setattr(
+            "nas.service.executors.local.usable_cores", lambda: 1
+        )  # networks this small are slower on two cores than on one
         made = refine(store, job, find(store, job, arch.key[:6]), Refinement(2.0, 2, (1e-3, 1e-2)), said.append)
     yield store, job, made, said
     store.close()

@@ -7,10 +7,11 @@ from typing import Any
 
 from nas.core import Stage, StageState, UserError
 from nas.service.context import JobContext
+from nas.service.gpus import gpu_share
 from nas.service.workers import train_twin
+from nas.service.workplace import publish, reopen
 from nas.tasks import KINDS
 from nas.tasks.delta import without_zero
-from nas.train.compute import choose_compute
 
 LEAST_CPUS = 0.5  # of a twin: many tasks do not all train at once, each holds the data
 
@@ -26,7 +27,7 @@ def twins(context: JobContext) -> None:
     epochs = spec.training.twin_epochs or spec.training.epochs
     done = dict.fromkeys(names, 0)
     metrics: dict[str, dict[str, float]] = {"val": {}, "test": {}}
-    gpu = choose_compute(spec.training).device.type == "cuda"
+    reopen(context.folder, context.workplace, "twins")
 
     def on_report(row: dict[str, Any]) -> None:
         name = row["name"]
@@ -46,7 +47,7 @@ def twins(context: JobContext) -> None:
             "task": name,
             "spec": spec,
             "job_folder": str(context.folder),
-            "folder": str(context.folder / "twins" / name),
+            "folder": str(context.workplace / "twins" / name),
             "threads": 1,
         }
         for name in names
@@ -56,9 +57,11 @@ def twins(context: JobContext) -> None:
             config["threads"] = context.executor.cores
     # Three twins on two cores take turns: were each to have a core, the third would run alone at the end.
     cpus = min(1.0, max(LEAST_CPUS, context.executor.cores / len(names)))
-    share = 1.0 / len(names) if gpu else 0.0
-    context.executor.trials(train_twin, configs, on_report, context.folder / "twins" / "trials", cpus=cpus, gpus=share)
+    share = gpu_share(context.executor, spec.training, len(names))
+    context.executor.trials(train_twin, configs, on_report, context.workplace / "twins" / "trials", cpus=cpus, gpus=share)
     _compare(context, metrics)
+    store.folder(job)  # this driver's still
+    publish(context.folder, context.workplace, "twins")
     store.finish(job, Stage.TWINS, metrics)
 
 
