@@ -12,6 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from hw_profiles.devices import load_device
 from nas.core import (
     ArchConfig,
     JobId,
@@ -34,7 +35,7 @@ from nas.service.jobfile import read_job
 from nas.service.lease import is_driven, taken
 from nas.service.reuse import REUSED, adopt
 from nas.service.stages.search import SEARCH
-from nas.service.workers import ProfileWorker, job_definition
+from nas.service.workers import FileWorker, ProfileWorker, job_definition
 from nas.store import SqlStore
 from nas.supernet import SpaceDefinition
 
@@ -198,9 +199,10 @@ def _profile(spec: JobSpec, arch: str, device: str | None, known: Mapping[str, A
     definition = job_definition(spec, job_data(spec))
     picked = _find(definition, arch, known)
     name = device or spec.devices[0]
-    worker = ProfileWorker(spec, name)
+    worker = ProfileWorker(load_device(name))
     worker.use_reference(worker.calibrate()[1])
-    latency, counted, _ = worker.profile(picked)
+    content, counted = FileWorker(spec, None).file(picked)
+    latency = worker.measure(content, thorough=False)
     return {
         "key": picked.key,
         **counted,

@@ -110,7 +110,7 @@ def measured(store: Store, job: JobId, arch: ArchConfig) -> Evaluation:
             if row.arch == arch and not row.failure:
                 return row
     spec, folder = store.job(job).spec, store.folder(job)
-    metrics, content, picture = EvalWorker(spec, folder, torch.get_num_threads()).verify(arch, job)
+    metrics, content, picture = EvalWorker(spec, folder, torch.get_num_threads()).verify(arch)
     stages = store.stages(job)
     twins = stages[Stage.TWINS].result.get("test") if Stage.TWINS in stages else None
     if twins:
@@ -123,7 +123,7 @@ def measured(store: Store, job: JobId, arch: ArchConfig) -> Evaluation:
     for device in map(load_device, spec.devices):
         if device.resource:
             continue  # another machine
-        worker = ProfileWorker(spec, device.name)
+        worker = ProfileWorker(device)
         fingerprint, reference_ms = worker.calibrate()
         worker.use_reference(store.reference_ms(device.name, fingerprint.key, reference_ms))
         latency = worker.measure(content)

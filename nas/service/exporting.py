@@ -12,7 +12,7 @@ from nas.core import Artifact, Evaluation, ExportError, JobId, Store
 from nas.core.refinement import has_own_weights, inherited_arch
 from nas.data import MultiTaskData
 from nas.export import CardFacts, export_model
-from nas.service.candidates import candidate_file, file_metrics, kept_file, samples
+from nas.service.candidates import CandidateFiles, file_metrics, kept_file, samples
 from nas.service.job_data import stored_data
 from nas.service.workers import CHECKPOINT, job_definition, job_evaluator
 from nas.supernet import MultiTaskNet
@@ -88,7 +88,7 @@ def export_arch(store: Store, job: JobId, row: Evaluation, out: Path | None) -> 
     name, target = row.arch.key, folder / "exports"
     if out is not None:
         name, target = (out.stem, out.parent) if out.suffix == ".onnx" else (name, out)
-    content = kept_file(store, job, row.arch) or candidate_file(module, row.arch, job, spec, data)
+    content = kept_file(store, job, row.arch) or CandidateFiles(spec, data, folder).content(module, row.arch)
     made = export_model(module, facts, target.resolve(), name, samples(data), measure, content)
     store.add_artifact(job, Artifact("onnx", made.onnx, sha256(made.onnx), row.arch.key))
     store.add_artifact(job, Artifact("card", made.json, sha256(made.json), row.arch.key))

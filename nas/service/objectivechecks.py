@@ -143,18 +143,25 @@ def _check_costs(objectives: Sequence[Objective], spec: JobSpec, document: Docum
     limited = [(i, o) for i, o in enumerate(objectives) if o.limit is not None and o.metric in COST_METRICS]
     if not limited:
         return
-    smallest = _smallest_cost(spec)
+    smallest = _smallest_cost(spec, size=any(objective.metric == "size_bytes" for _, objective in limited))
     for i, objective in limited:
         if objective.violation(smallest[objective.metric]) > 0:
             raise document.error(("objectives", i, "limit"), _unmet(objective, smallest[objective.metric]))
 
 
-def _smallest_cost(spec: JobSpec) -> dict[str, float]:
-    """Return the cost of the smallest subnet. A user's own data is loaded for the size of its images."""
+def _smallest_cost(spec: JobSpec, size: bool) -> dict[str, float]:
+    """Return the cost of the smallest subnet. A user's own data is loaded for the size of its images.
+
+    Args:
+        spec: The job.
+        size: Whether the bytes of its file are asked for, which takes an export; in lower precisions they are at least the
+            share that the weights would have.
+    """
     import torch
 
     from hw_profiles.counting import count_cost
     from nas.data import known_shape, known_tasks, load_data
+    from nas.service.candidates import untrained_file
     from nas.supernet import blocks
     from search_spaces import make_space
 
@@ -169,7 +176,10 @@ def _smallest_cost(spec: JobSpec) -> dict[str, float]:
     with torch.device("meta"):  # shapes are enough
         network = definition.build(definition.space.smallest())
         cost = count_cost(network, input)
-    if spec.quantization.search:
-        least_bits = min(BITS[precision] for block in blocks(network) for precision in block.precisions)
-        cost["size_bytes"] *= least_bits / BITS["fp32"]
+    if size:
+        content = untrained_file(spec, definition, definition.space.smallest())
+        least_bits = BITS["fp32"]
+        if spec.quantization.search:
+            least_bits = min(BITS[precision] for block in blocks(network) for precision in block.precisions)
+        cost["size_bytes"] = float(len(content) * least_bits // BITS["fp32"])
     return cost
