@@ -23,6 +23,7 @@ from nas.core import CancelledError, JobId, JobState, Stage, Store, UserError
 from nas.service import stages
 from nas.service.context import JobContext
 from nas.service.executors import make_executor
+from nas.service.readiness import check_ready
 
 Step = tuple[Stage, Callable[[JobContext], None]]
 TOGETHER: tuple[tuple[Step, ...], ...] = (
@@ -56,6 +57,7 @@ def run(store: Store, job: JobId) -> JobState:
             executor = make_executor(store.job(job).spec.executor)
             try:
                 context = JobContext(store, job, executor)
+                check_ready(context)
                 _together(context, TOGETHER)
                 _in_turn(context, AFTER)
             finally:

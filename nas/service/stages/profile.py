@@ -11,7 +11,6 @@ from nas.core import ArchConfig, Fingerprint, Option, Profile, SearchSpace, Stag
 from nas.core.precision import PREFIX
 from nas.service.context import JobContext
 from nas.service.executors import Worker
-from nas.service.objectivechecks import check_measured
 from nas.service.pool import Pool, ask
 from nas.service.precisions import as_searched
 from nas.service.transferring import MEASUREMENTS, chosen
@@ -22,12 +21,7 @@ STRATA_OVERSAMPLING = 50
 
 
 def profile(context: JobContext) -> None:
-    """Measure every sampled subnet that no former run has measured, nor the job whose supernet is reused.
-
-    Raises:
-        ObjectiveError: An objective is nothing that this job measures; first, as loading the data tells it.
-    """
-    check_measured(context.spec, context.data.tasks)
+    """Measure every sampled subnet that no former run has measured, nor the job whose supernet is reused."""
     _take_over(context)
     store, job, spec = context.store, context.job, context.spec
     further = min(spec.search.profile_samples, MEASUREMENTS)

@@ -11,6 +11,7 @@ from nas.core import Artifact, CurvePoint, JobId, Stage, WorkerError
 from nas.service.context import JobContext
 from nas.service.executors import Worker
 from nas.service.pool import ATTEMPTS
+from nas.service.readiness import training_processes
 from nas.service.reuse import take_checkpoint
 from nas.service.workers import CHECKPOINT, TrainWorker
 from nas.train.checkpoint import sha256
@@ -60,7 +61,9 @@ def _take(context: JobContext, former: JobId) -> None:
 
 def _train_until_done(context: JobContext) -> EpochReport:
     store, job, spec = context.store, context.job, context.spec
-    world = spec.training.workers if context.executor.concurrent else 1
+    world = training_processes(spec, len(context.data.train), context.executor.concurrent)
+    if context.executor.concurrent and world < spec.training.workers:
+        store.log(job, f"{world} processes train, one for each image, instead of {spec.training.workers}", "warning")
     gpus = 1.0 if choose_compute(spec.training).device.type == "cuda" else 0.0
     cores = context.executor.cores
     # One core is left to the profiler where there are enough; two threads that wait for one core are slower than one.
