@@ -18,6 +18,7 @@ from hw_profiles.operators import operators
 from hw_profiles.timing import LatencyMeter
 from nas.core import ArchConfig, Fingerprint, JobId, JobSpec, Latency, policy_of
 from nas.core.operator import Operator, OperatorTime
+from nas.core.stopwatch import Stopwatch
 from nas.data import MultiTaskData, Split, load_data
 from nas.export import quantize, to_onnx
 from nas.service.candidates import calibration_images, candidate_file, checked_metrics, file_metrics
@@ -104,38 +105,46 @@ class EvalWorker:
         self._evaluator = job_evaluator(spec, folder)
 
     def evaluate(self, arch: ArchConfig, split: SplitName) -> dict[str, float]:
-        """Return the tasks' metrics and what is counted of one subnet."""
-        return self._metrics(self._evaluator.module(arch), arch, getattr(self._evaluator.data, split))[0]
+        """Return the tasks' metrics, what is counted of one subnet, and how long it took (`nas.core.stopwatch`)."""
+        return self._evaluate(self._evaluator, arch, getattr(self._evaluator.data, split))[0]
 
     def evaluate_file(self, arch: ArchConfig, split: SplitName) -> tuple[dict[str, float], bytes]:
         """Return what `evaluate` returns, and the file to time, for a job that searches precisions."""
-        return self._metrics(self._evaluator.module(arch), arch, getattr(self._evaluator.data, split))
+        return self._evaluate(self._evaluator, arch, getattr(self._evaluator.data, split))
 
     def screen(self, arch: ArchConfig, share: float) -> dict[str, float]:
         """Return what `evaluate` returns, from a share of the calibration images and of the validation images."""
         whole = self._evaluator
         images = max(2, round(share * self._spec.search.calibration_images))
-        module = Evaluator(whole.supernet, whole.data, images).module(arch)
-        return self._metrics(module, arch, part_of(whole.data.val, share))[0]
+        return self._evaluate(Evaluator(whole.supernet, whole.data, images), arch, part_of(whole.data.val, share))[0]
 
     def verify(self, arch: ArchConfig, job: JobId) -> tuple[dict[str, float], bytes, bytes]:
         """Return the metrics of one subnet's file on the test split, the file, and a picture of some predictions."""
-        data = self._evaluator.data
-        module = self._evaluator.module(arch)
-        content = candidate_file(module, arch, job, self._spec, data)
-        metrics = self._count(module) | checked_metrics(content, data, data.test)
-        return metrics, content, sample_sheet(module, data.test, data.tasks)
+        data, watch = self._evaluator.data, Stopwatch()
+        with watch.part("batch_norms"):
+            module = self._evaluator.module(arch)
+        with watch.part("export"):
+            content = candidate_file(module, arch, job, self._spec, data)
+        with watch.part("accuracy"):
+            metrics = self._count(module) | checked_metrics(content, data, data.test)
+        return metrics | watch.named(), content, sample_sheet(module, data.test, data.tasks)
 
-    def _metrics(self, module: MultiTaskNet, arch: ArchConfig, split: Split) -> tuple[dict[str, float], bytes]:
+    def _evaluate(self, evaluator: Evaluator, arch: ArchConfig, split: Split) -> tuple[dict[str, float], bytes]:
         """Return metrics and the file; where precisions are searched, the file's own metrics, else torch's and no file."""
-        data = self._evaluator.data
+        data, watch = self._evaluator.data, Stopwatch()
+        with watch.part("batch_norms"):
+            module = evaluator.module(arch)
         if not self._spec.quantization.search:
-            return evaluate_module(module, split, data.tasks) | self._count(module), b""
-        content = candidate_file(module, arch, "", self._spec, data, fast=True)
-        with tempfile.TemporaryDirectory(prefix="nas-onnx-") as folder:
+            with watch.part("accuracy"):
+                metrics = evaluate_module(module, split, data.tasks) | self._count(module)
+            return metrics | watch.named(), b""
+        with watch.part("export"):
+            content = candidate_file(module, arch, "", self._spec, data, fast=True)
+        with tempfile.TemporaryDirectory(prefix="nas-onnx-") as folder, watch.part("accuracy"):
             path = Path(folder) / "model.onnx"
             path.write_bytes(content)
-            return self._count(module) | file_metrics(path, data, split), content
+            metrics = self._count(module) | file_metrics(path, data, split)
+        return metrics | watch.named(), content
 
     def _count(self, module: MultiTaskNet) -> dict[str, float]:
         return count_cost(module, self._evaluator.data.input)
