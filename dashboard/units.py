@@ -15,7 +15,8 @@ class Kind:
     Attributes:
         title: Name for people.
         unit: Written after the number; an empty string for a ratio.
-        form: ``si`` (k, M, G prefixes), ``bytes``, a number of decimals, or of digits as ``4g``.
+        form: ``si`` (k, M, G prefixes), ``bytes``, a number of decimals (``2+``: more of them below one, for three digits), or
+            of digits as ``4g``.
         higher_is_better: The direction.
         meaning: One line for a tooltip.
     """
@@ -43,7 +44,7 @@ KINDS = {
     "params": Kind("Parameters", "", "si", False, "Number of parameters"),
     "size_bytes": Kind("Model size", "B", "bytes", False, "Bytes of the ONNX file"),
     "peak_bytes": Kind("Activation memory", "B", "bytes", False, "Activations alive at once: a lower bound of a run's memory"),
-    "latency_ms": Kind("Latency", "ms", "2", False, "Milliseconds for one input"),
+    "latency_ms": Kind("Latency", "ms", "2+", False, "Milliseconds for one input"),
 }
 
 
@@ -97,9 +98,23 @@ def number(metric: str, value: float) -> str:
     if shown.form in ("si", "bytes"):
         return si(value, shown.unit)
     sign = "+" if metric == "delta_m" else ""
-    text = f"{value:{sign}.{shown.form}f}" if shown.form.isdigit() else f"{value:#.{shown.form}}".rstrip(".")
+    if shown.form.endswith("g"):
+        text = f"{value:#.{shown.form}}".rstrip(".")
+    else:
+        decimals = int(shown.form.rstrip("+"))
+        if shown.form.endswith("+") and 0 < abs(value) < 1:
+            decimals = max(decimals, 2 - math.floor(math.log10(abs(value))))
+        text = f"{value:{sign}.{decimals}f}"
     gap = "" if shown.unit in ("", "°") else " "
     return f"{text}{gap}{shown.unit}".replace("-", _MINUS)
+
+
+def column_format(metric: str) -> str:
+    """Return how a column of a table writes `metric`, in Streamlit's terms."""
+    form = kind(metric).form
+    if form.isdigit():
+        return f"%.{form}f"
+    return {"si": "compact", "bytes": "bytes"}.get(form, "%.4g")
 
 
 def tick_format(metric: str) -> tuple[str, str]:

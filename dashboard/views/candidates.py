@@ -11,7 +11,6 @@ from dashboard.cards.predictor import UNKNOWN
 from nas.core.refinement import VERIFIED_STAGES
 
 OFF = "Standard deviation of the prediction: the predictor's error on subnets that it was not fitted on"
-FORMATS = {"si": "compact", "bytes": "bytes"}
 
 job = shell.job_page("Candidates")
 
@@ -50,14 +49,13 @@ def body() -> None:
         "failure": st.column_config.TextColumn("Skipped because"),
     }
     for name in metrics:
-        kind = units.kind(name)
-        form = FORMATS.get(kind.form) or f"%.{kind.form}f"
-        columns[name] = st.column_config.NumberColumn(units.axis_title(name), format=form, help=kind.meaning or None)
+        form, meaning = units.column_format(name), units.kind(name).meaning
+        columns[name] = st.column_config.NumberColumn(units.axis_title(name), format=form, help=meaning or None)
     for name in [name for name in frame.columns if name.startswith("off.")]:
-        kind = units.kind(name.removeprefix("off."))
-        title = f"± {units.axis_title(name.removeprefix('off.'))}"
-        columns[name] = st.column_config.NumberColumn(title, format=f"%.{kind.form}f", help=OFF)
-        at = metrics.index(name.removeprefix("off.")) + 1
+        metric = name.removeprefix("off.")
+        title = f"± {units.axis_title(metric)}"
+        columns[name] = st.column_config.NumberColumn(title, format=units.column_format(metric), help=OFF)
+        at = metrics.index(metric) + 1
         metrics[at:at] = [name] if shown[name].notna().any() else []
     order = ["key", "on_front", "stage", "source", *metrics]
     order += ["failure"] if (shown["failure"] != "").any() else []

@@ -19,6 +19,10 @@ from nas.core.preference import measured_tasks
 from nas.core.refinement import verified as measured_in_full
 
 NONE = "none"
+SPLITS = (
+    "What tasks achieve was measured on the validation split for candidates, and on the test split for verified networks: the "
+    "two do not compare to the last digit."
+)
 STEPS = 100  # of a limit's slider
 job = shell.job_page("Pareto front")
 
@@ -207,6 +211,8 @@ def body() -> None:
             if verified
             else f"{candidates} candidates so far. Click a point to see its numbers."
         )
+        if candidates and verified and any(not is_cost(metric) for metric in view.axes):
+            st.caption(SPLITS)
         if counts.get("predicted", 0):
             st.caption(predictor.trust(reports, set(names)) or UNKNOWN)
     with cards:

@@ -15,7 +15,7 @@ from nas.cli.fronts import measured_front
 from nas.cli.options import JobArgument, StoreOption, opened
 from nas.cli.progress import Progress
 from nas.cli.tables import show
-from nas.core import CancelledError, JobId, JobState, NasError, Store
+from nas.core import CancelledError, JobId, JobSpec, JobState, NasError, Store
 
 JobFile = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="Job file; nas init writes one.")]
 
@@ -28,6 +28,7 @@ def run(ctx: typer.Context, job_file: JobFile, store: StoreOption = None) -> Non
     from nas.service import api  # a mistake in the file is said without waiting for it
 
     opened_store = opened(ctx, store, create=True)
+    _say_idle(spec)
     _drive(opened_store, api.create(opened_store, spec))
 
 
@@ -39,8 +40,16 @@ def submit(ctx: typer.Context, job_file: JobFile, store: StoreOption = None) -> 
     from nas.service import api  # a mistake in the file is said without waiting for it
 
     job = api.submit(opened(ctx, store, create=True), spec)
+    _say_idle(spec)
     typer.echo(f"Started. Next: nas watch {job}", err=True)
     typer.echo(job)
+
+
+def _say_idle(spec: JobSpec) -> None:
+    from nas.service.idle import idle_options
+
+    for sentence in idle_options(spec):
+        typer.echo(f"note: {sentence}", err=True)
 
 
 def watch(ctx: typer.Context, job: JobArgument = "latest", store: StoreOption = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 
 import numpy as np
@@ -38,6 +39,9 @@ class Evaluation:
         seed: Seed of the job.
         std: Standard deviations of predicted metrics, and spreads of measured ones, where known.
         failure: Why there are no metrics: the candidate was skipped. An empty string otherwise.
+        made: When it was measured, an aware moment in UTC; None where that is not known. What was measured when, and how fast,
+            makes no other evaluation of it: times are not compared.
+        seconds: How long each part of it took: ``training``, ``batch_norms``, ``export``, ``accuracy``, ``latency``.
     """
 
     arch: ArchConfig
@@ -50,6 +54,8 @@ class Evaluation:
     seed: int = 0
     std: Mapping[str, float] = field(default_factory=dict)
     failure: str = ""
+    made: datetime | None = field(default=None, compare=False)
+    seconds: Mapping[str, float] = field(default_factory=dict, compare=False)
 
 
 def front(evaluations: Sequence[Evaluation], objectives: Sequence[Objective]) -> list[Evaluation]:

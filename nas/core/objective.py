@@ -19,7 +19,7 @@ COST_METRICS = {
     "latency_ms": "milliseconds for one input on a device, written latency_ms@DEVICE",
     "peak_bytes": "bytes of activations alive at once, a lower bound of the memory that a run takes",
 }
-_LIMIT = re.compile(r"^\s*(?P<metric>[\w.@-]+)\s*(?P<sign><=|>=)\s*(?P<value>[-+.\deE]+)\s*$")
+_LIMIT = re.compile(r"^\s*(?P<metric>[^\s<>=]+)\s*(?P<sign><=|>=)\s*(?P<value>[-+.\deE]+)\s*$")
 
 
 @dataclass(frozen=True, slots=True)

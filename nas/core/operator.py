@@ -6,7 +6,18 @@ import math
 from dataclasses import dataclass
 
 Shape = tuple[int, ...]
-BYTES = {"float": 4, "double": 8, "float16": 2, "int32": 4, "int64": 8, "int16": 2}  # any other type has one byte
+BYTES = {  # any other type has one byte
+    "float": 4,
+    "double": 8,
+    "float16": 2,
+    "bfloat16": 2,
+    "int16": 2,
+    "uint16": 2,
+    "int32": 4,
+    "uint32": 4,
+    "int64": 8,
+    "uint64": 8,
+}
 
 _MACS_BY_WEIGHT = frozenset({"Conv", "QLinearConv", "FusedConv", "NhwcFusedConv", "ConvTranspose"})
 _MACS_BY_ROWS = frozenset({"MatMul", "Gemm", "FusedMatMul", "FusedGemm", "QLinearMatMul", "QGemm", "MatMulInteger"})

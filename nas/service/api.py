@@ -30,6 +30,7 @@ from nas.core.refinement import verified
 from nas.search import to_optuna
 from nas.service.driver import run
 from nas.service.exporting import export_arch
+from nas.service.idle import idle_options
 from nas.service.job_data import job_data, stored_data
 from nas.service.jobfile import read_job
 from nas.service.lease import is_driven, taken
@@ -54,12 +55,15 @@ __all__ = [
 
 
 def create(store: SqlStore, spec: JobSpec) -> JobId:
-    """Store a job to be run and return its id.
+    """Store a job to be run and return its id. Its log says which of its options change nothing.
 
     Raises:
         UserError: It reuses the supernet of a job that does not exist, is not trained, or is of another kind.
     """
-    return store.create_job(adopt(store, spec))
+    job = store.create_job(adopt(store, spec))
+    for sentence in idle_options(spec):
+        store.log(job, sentence, "warning")
+    return job
 
 
 def submit(store: SqlStore, spec: JobSpec) -> JobId:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ import torch
 from hw_profiles.devices import load_device
 from nas.core import ArchConfig, DeviceError, Evaluation, JobId, Objective, ObjectiveError, Source, Stage, Store, UserError
 from nas.core.control import Controlled
+from nas.core.stopwatch import parted
 from nas.service.candidates import keep_file
 from nas.service.control import control_table
 from nas.service.exporting import export_arch
@@ -110,7 +112,8 @@ def measured(store: Store, job: JobId, arch: ArchConfig) -> Evaluation:
             if row.arch == arch and not row.failure:
                 return row
     spec, folder = store.job(job).spec, store.folder(job)
-    metrics, content, picture = EvalWorker(spec, folder, torch.get_num_threads()).verify(arch)
+    found, content, picture = EvalWorker(spec, folder, torch.get_num_threads()).verify(arch)
+    metrics, seconds = parted(found)
     stages = store.stages(job)
     twins = stages[Stage.TWINS].result.get("test") if Stage.TWINS in stages else None
     if twins:
@@ -133,5 +136,6 @@ def measured(store: Store, job: JobId, arch: ArchConfig) -> Evaluation:
     keep_picture(store, job, arch, picture)
     checkpoint = stages[Stage.TRAIN].result.get("checkpoint")
     row = Evaluation(arch, metrics, Source.MEASURED, CONTROL, "test", ",".join(prints), checkpoint, spec.seed, std=std)
+    row = replace(row, made=datetime.now(UTC), seconds=seconds)
     store.add(job, [row])
     return row

@@ -22,7 +22,7 @@ from nas.service import stages
 from nas.service.context import JobContext
 from nas.service.executors import make_executor
 from nas.service.lease import Lease, leased
-from nas.service.objectivechecks import check_measured
+from nas.service.readiness import check_ready
 
 Step = tuple[Stage, Callable[[JobContext], None]]
 TOGETHER: tuple[tuple[Step, ...], ...] = (
@@ -97,7 +97,7 @@ def _stages(lease: Lease) -> None:
             executor = make_executor(store.job(job).spec.executor)
             try:
                 context = JobContext(store, job, executor, lease)
-                check_measured(context.spec, context.data.tasks)  # the data is kept before any worker asks for it
+                check_ready(context)  # which keeps the data, before any worker asks for it
                 _together(context, TOGETHER)
                 _together(context, [AFTER])
                 context.close()

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from nas.core import ArchError, DataSpec, Device, InputSpec, JobSpec, Task, nearest
+from nas.core import ArchError, DataSpec, Device, InputSpec, JobSpec, SearchSpace, Task, nearest
 from nas.service.objectivechecks import check_objectives
 from nas.service.yaml_lines import Document, dotted
 from nas.service.yaml_lines import Path as Place
 
+NOT_IN_NAMES = "@=<>,"  # of tasks: they mean something in limits and preferences
 WITH_REUSE = ("reuse", "twins", "device")  # keys of `training` that mean something where nothing is trained
+LEAST_SUBNETS = 3  # to profile: a predictor's held-out error can be told from no fewer
 _TINY = 1e-9  # the smallest value of what must be more than zero
 
 # Inclusive bounds. The upper ones are far beyond any use: they catch a slip of the keyboard.
@@ -31,7 +34,7 @@ _RANGES: dict[Place, tuple[float, float]] = {
     ("search", "evaluations"): (1, 1_000_000),
     ("search", "batch_size"): (1, 65_536),
     ("search", "workers"): (1, 1024),
-    ("search", "profile_samples"): (1, 100_000),
+    ("search", "profile_samples"): (LEAST_SUBNETS, 100_000),
     ("search", "calibration_images"): (1, 1_000_000),
     ("search", "verify"): (1, 100_000),
     ("search", "screening"): (0.01, 0.99),
@@ -62,6 +65,7 @@ def check(spec: JobSpec, document: Document, folder: Path) -> JobSpec:
     if not spec.tasks:
         raise document.error(("tasks",), "a job has at least one task: got none; add a line such as - seg")
     _unique([task.name for task in spec.tasks], "tasks", document)
+    _task_names(spec, document)
     spec = dataclasses.replace(spec, data=_data(spec, folder))
     tasks = _tasks(spec, document)
     _space(spec, tasks, document)
@@ -91,6 +95,19 @@ def _reuse(spec: JobSpec, document: Document) -> None:
                 ("training", key),
                 f"a supernet that is reused was trained as its own job says: training.{key} cannot be given beside "
                 f"training.reuse; remove it, or train anew without training.reuse",
+            )
+
+
+def _task_names(spec: JobSpec, document: Document) -> None:
+    """Raise for a name that a limit, a preference or a folder cannot hold."""
+    for i, task in enumerate(spec.tasks):
+        name = task.name
+        bad = set(name) & set(NOT_IN_NAMES) or not name.isprintable() or name != name.strip() or not 1 <= len(name) <= 100
+        if bad or {".", ".."} & set(name.split("/")) or name.startswith("/"):
+            raise document.error(
+                ("tasks", i),
+                f"a task's name has 1 to 100 characters, none of {' '.join(NOT_IN_NAMES)}, and is no path upwards: got "
+                f"{name!r}; give the task another name in the data",
             )
 
 
@@ -136,21 +153,40 @@ def _tasks(spec: JobSpec, document: Document) -> tuple[Task, ...] | None:
 
 def _space(spec: JobSpec, tasks: Sequence[Task] | None, document: Document) -> None:
     """Raise where the space or its options are not known, or it cannot be made of them."""
+    from nas.data import known_shape
     from search_spaces import make_space, space_options
 
     with document.at(("space", "name")):
         options = space_options(spec.space.name)
     _known_options(spec.space.options, options, "space", document)
-    # No option depends on the input or on which tasks there are, so stand-ins do.
-    input = InputSpec(3, 64, 64, (0.0,) * 3, (1.0,) * 3)
+    # Where only loading the data tells kinds and shape, stand-ins do: no option depends on them.
+    shape = known_shape(spec.data) or (3, 64, 64)
+    input = InputSpec(*shape, mean=(0.0,) * shape[0], std=(1.0,) * shape[0])
+    stand_ins = [Task(task.name, "classification", 2) for task in spec.tasks]
     with document.at(("space", "options")):
         try:
-            definition = make_space(spec.space.name, spec.space.options, tasks or [Task("task", "classification", 2)], input)
+            definition = make_space(spec.space.name, spec.space.options, tasks or stand_ins, input)
+            if tasks:
+                check_enough(definition.space)
         except (TypeError, ValueError, OverflowError) as error:
             raise ArchError(
                 f"space {spec.space.name!r} cannot be made of these options: {error}; mend or remove them"
             ) from None
     _branching(spec, definition, document)
+
+
+def check_enough(space: SearchSpace) -> None:
+    """Raise where a space has too few architectures to be searched, as options that mean the same count once.
+
+    Raises:
+        ArchError: How many there are.
+    """
+    count = len(list(islice(space.enumerate(), LEAST_SUBNETS)))
+    if count < LEAST_SUBNETS:
+        raise ArchError(
+            f"a search chooses among at least {LEAST_SUBNETS} architectures: these options of space {space.name!r} give "
+            f"{count}; add a width, depth or resolution that makes another network"
+        )
 
 
 def _branching(spec: JobSpec, definition: object, document: Document) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nas.core import InputSpec, JobSpec, Objective, ObjectiveError, Task, nearest
+from nas.core.importing import PREFIX
 from nas.core.objective import COST_METRICS
 from nas.service.yaml_lines import Document
 
@@ -53,7 +54,7 @@ def check_objectives(spec: JobSpec, devices: Sequence[str], tasks: Sequence[Task
         if name in names[:i]:
             raise document.error(("objectives", i), f"objectives are named once: {name!r} comes twice; remove one")
     metrics = _metrics([task.name for task in spec.tasks], devices, tasks)
-    objectives = tuple(_checked(i, spec, metrics, devices, tasks is None, document) for i in range(len(spec.objectives)))
+    objectives = tuple(_checked(i, spec, metrics, devices, document) for i in range(len(spec.objectives)))
     _check_costs(objectives, spec, document)
     return dataclasses.replace(spec, objectives=objectives)
 
@@ -74,7 +75,7 @@ def check_measured(spec: JobSpec, tasks: Sequence[Task]) -> None:
     known = _metrics([task.name for task in tasks], devices, tasks)
     for objective in spec.objectives:
         if objective.metric not in known:
-            raise ObjectiveError(_unknown(objective.metric, devices, known))
+            raise ObjectiveError(_unknown(objective.metric, spec, devices, known))
         if objective.metric == "delta_m" and not spec.training.twins:
             raise ObjectiveError(WITHOUT_TWINS)
         direction = known[objective.metric].direction
@@ -84,30 +85,32 @@ def check_measured(spec: JobSpec, tasks: Sequence[Task]) -> None:
 
 
 def _metrics(names: Sequence[str], devices: Sequence[str], tasks: Sequence[Task] | None) -> dict[str, _Known]:
-    """Return every metric that the job can have as an objective."""
-    from nas.tasks import task_kind
+    """Return every metric that the job can have as an objective.
+
+    Where only loading the data tells the tasks' kinds, they may be of any: a metric has one direction in all of them.
+    """
+    from nas.tasks import KINDS, task_kind
 
     known = {f"error.{name}": _Known("min", 0.0) for name in names}
-    for task in tasks or ():
-        for metric in task_kind(task.kind).metrics:
-            best = (100.0 if metric.unit == "%" else math.inf) if metric.higher_is_better else 0.0
-            known[f"{metric.name}.{task.name}"] = _Known("max" if metric.higher_is_better else "min", best)
+    kinds = [(name, list(KINDS.values())) for name in names]
+    if tasks is not None:
+        kinds = [(task.name, [task_kind(task.kind)]) for task in tasks]
+    for name, metric in ((name, metric) for name, able in kinds for kind in able for metric in kind.metrics):
+        best = (100.0 if metric.unit == "%" else math.inf) if metric.higher_is_better else 0.0
+        known[f"{metric.name}.{name}"] = _Known("max" if metric.higher_is_better else "min", best)
     known["delta_m"] = _Known("max", math.inf)
     known |= {name: _Known("min", 0.0) for name in COST_METRICS if name != "latency_ms"}
     return known | {f"latency_ms@{device}": _Known("min", SHORTEST_MS) for device in devices}
 
 
 def _checked(
-    position: int, spec: JobSpec, metrics: Mapping[str, _Known], devices: Sequence[str], own_data: bool, document: Document
+    position: int, spec: JobSpec, metrics: Mapping[str, _Known], devices: Sequence[str], document: Document
 ) -> Objective:
     objective, place = spec.objectives[position], ("objectives", position)
     name, written = objective.metric, document.get(place)
     has_direction = "direction" in written if isinstance(written, dict) else objective.limit is not None
     if name not in metrics:
-        task = name.partition(".")[2]
-        if own_data and has_direction and any(task == each.name for each in spec.tasks):
-            return objective  # a metric of the user's own data set: known once its tasks are
-        raise document.error(place, _unknown(name, devices, metrics))
+        raise document.error(place, _unknown(name, spec, devices, metrics))
     if name == "delta_m" and not spec.training.twins:
         raise document.error(place, WITHOUT_TWINS)
     known = metrics[name]
@@ -122,11 +125,17 @@ def _checked(
     return objective
 
 
-def _unknown(name: str, devices: Sequence[str], metrics: Mapping[str, _Known]) -> str:
+def _unknown(name: str, spec: JobSpec, devices: Sequence[str], metrics: Mapping[str, _Known]) -> str:
     base, _, device = name.partition("@")
     if base == "latency_ms":
         given = f"names {device!r}" if device else "names none"
         return f"a latency names a device of the job: {name!r} {given}; {nearest(name, [f'latency_ms@{d}' for d in devices])}"
+    tasks, task = [each.name for each in spec.tasks], name.partition(".")[2]
+    if task and task not in tasks and spec.data.name.startswith(PREFIX):  # which of the two is misspelt, only the data knows
+        return (
+            f"an objective is of a task of the job: {name!r} is of {task!r}, and tasks has {', '.join(tasks)}; mend the one "
+            "that is misspelt"
+        )
     return f"there is no metric {name!r} in this job; {nearest(name, metrics)}"
 
 

@@ -16,6 +16,7 @@ from hw_profiles.operators import operators
 from hw_profiles.timing import LatencyMeter
 from nas.core import ArchConfig, Device, Fingerprint, JobSpec, Latency
 from nas.core.operator import Operator, OperatorTime
+from nas.core.stopwatch import Stopwatch
 from nas.data import MultiTaskData, Split
 from nas.service.candidates import CandidateFiles, checked_metrics, file_metrics
 from nas.service.job_data import job_data
@@ -102,39 +103,50 @@ class EvalWorker:
         self._asks_size = any(objective.metric == "size_bytes" for objective in spec.objectives)
 
     def evaluate(self, arch: ArchConfig, split: SplitName) -> dict[str, float]:
-        """Return the tasks' metrics and what is counted of one subnet."""
-        return self._metrics(self._evaluator.module(arch), arch, getattr(self._evaluator.data, split))[0]
+        """Return the tasks' metrics, what is counted of one subnet, and how long it took (`nas.core.stopwatch`)."""
+        return self._evaluate(self._evaluator, arch, getattr(self._evaluator.data, split))[0]
 
     def evaluate_file(self, arch: ArchConfig, split: SplitName) -> tuple[dict[str, float], bytes]:
         """Return what `evaluate` returns, and the file to time, for a job that searches precisions."""
-        return self._metrics(self._evaluator.module(arch), arch, getattr(self._evaluator.data, split))
+        return self._evaluate(self._evaluator, arch, getattr(self._evaluator.data, split))
 
     def screen(self, arch: ArchConfig, share: float) -> dict[str, float]:
         """Return what `evaluate` returns, from a share of the calibration images and of the validation images."""
         whole = self._evaluator
         images = max(2, round(share * self._spec.search.calibration_images))
-        module = Evaluator(whole.supernet, whole.data, images).module(arch)
-        return self._metrics(module, arch, part_of(whole.data.val, share))[0]
+        return self._evaluate(Evaluator(whole.supernet, whole.data, images), arch, part_of(whole.data.val, share))[0]
 
     def verify(self, arch: ArchConfig) -> tuple[dict[str, float], bytes, bytes]:
         """Return the metrics of one subnet's file on the test split, the file, and a picture of some predictions."""
-        data = self._evaluator.data
-        module = self._evaluator.module(arch)
-        content = self._files.content(module, arch)
-        metrics = self._count(module) | checked_metrics(content, data, data.test)
-        return metrics, content, sample_sheet(module, data.test, data.tasks)
+        data, watch = self._evaluator.data, Stopwatch()
+        with watch.part("batch_norms"):
+            module = self._evaluator.module(arch)
+        with watch.part("export"):
+            content = self._files.content(module, arch)
+        with watch.part("accuracy"):
+            metrics = self._count(module) | checked_metrics(content, data, data.test)
+        return metrics | watch.named(), content, sample_sheet(module, data.test, data.tasks)
 
-    def _metrics(self, module: MultiTaskNet, arch: ArchConfig, split: Split) -> tuple[dict[str, float], bytes]:
+    def _evaluate(self, evaluator: Evaluator, arch: ArchConfig, split: Split) -> tuple[dict[str, float], bytes]:
         """Return metrics and the file; where precisions are searched, the file's own metrics, else torch's and no file.
 
         The size of a network is that of its file, which is then made for its size alone where the size is an objective.
         """
-        data = self._evaluator.data
-        if self._spec.quantization.search:
+        data, watch = self._evaluator.data, Stopwatch()
+        with watch.part("batch_norms"):
+            module = evaluator.module(arch)
+        if not self._spec.quantization.search:
+            with watch.part("accuracy"):
+                metrics = evaluate_module(module, split, data.tasks) | self._count(module)
+            if self._asks_size:
+                with watch.part("export"):
+                    metrics["size_bytes"] = float(len(self._files.content(module, arch)))
+            return metrics | watch.named(), b""
+        with watch.part("export"):
             content = self._files.content(module, arch)
-            return self._count(module) | file_metrics(content, data, split), content
-        size = {"size_bytes": float(len(self._files.content(module, arch)))} if self._asks_size else {}
-        return evaluate_module(module, split, data.tasks) | self._count(module) | size, b""
+        with watch.part("accuracy"):
+            metrics = self._count(module) | file_metrics(content, data, split)
+        return metrics | watch.named(), content
 
     def _count(self, module: MultiTaskNet) -> dict[str, float]:
         return count_cost(module, self._evaluator.data.input)

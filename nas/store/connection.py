@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from nas.core import StoreError
 from nas.store.location import FORMS, Location
 
-HEAD = "0002"  # the newest file of migrations/versions
+HEAD = "0003"  # the newest file of migrations/versions
 VERSION_TABLE = "nas_version"  # not Alembic's default name, which Optuna's storages take in a shared database
 BUSY_S = 30
 _LOCK = 0x6E6173  # PostgreSQL's advisory lock of whoever migrates: "nas"

@@ -209,6 +209,8 @@ def evaluation_row(job: str, value: Evaluation) -> Row:
         "checkpoint": value.checkpoint,
         "seed": value.seed,
         "failure": readable(value.failure),
+        "made": value.made,
+        "seconds": dump({name: float(number) for name, number in value.seconds.items()}) if value.seconds else None,
     }
 
 
@@ -225,6 +227,8 @@ def evaluation(row: models.EvaluationRow, picks: str) -> Evaluation:
         seed=row.seed,
         std=_numbers(row.std),
         failure=row.failure,
+        made=row.made,
+        seconds=_numbers(row.seconds) if row.seconds else {},
     )
 
 

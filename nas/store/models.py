@@ -129,6 +129,8 @@ class EvaluationRow(Base):
     checkpoint: Mapped[str | None]
     seed: Mapped[int] = mapped_column(BigInteger)
     failure: Mapped[str]
+    made: Mapped[datetime | None]
+    seconds: Mapped[str | None]  # JSON
     __table_args__ = (
         UniqueConstraint("job_id", "arch_key", "names", "source", "stage", "split", "device", name="uq_evaluations"),
     )

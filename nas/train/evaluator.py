@@ -30,9 +30,7 @@ class Evaluator:
 
     def __init__(self, supernet: Supernet, data: MultiTaskData, calibration_images: int) -> None:
         self.supernet, self.data = supernet, data
-        count = min(calibration_images, len(data.train))
-        if count > 1 and count % BATCH_SIZE == 1:
-            count -= 1  # a batch of one image may hold one value per channel, which has no variance
+        count = calibration_count(calibration_images, len(data.train))
         self._calibration = data.train.subset([i * len(data.train) // count for i in range(count)])
 
     def module(self, arch: ArchConfig) -> MultiTaskNet:
@@ -49,6 +47,15 @@ class Evaluator:
     def _batches(self, split: Split) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
         for x, targets in batches(split, self.data.tasks, BATCH_SIZE, None):
             yield x.contiguous(memory_format=torch.channels_last), targets
+
+
+def calibration_count(asked: int, images: int) -> int:
+    """Return how many of a split's images recalibrate batch norms: no last batch of one image, unless it is the only one.
+
+    A batch of one image may hold one value per channel, which has no variance.
+    """
+    count = min(asked, images)
+    return count - 1 if count > 1 and count % BATCH_SIZE == 1 else count
 
 
 @torch.no_grad()

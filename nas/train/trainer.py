@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 
-from nas.core import ArchConfig, TrainingSpec, UserError
+from nas.core import ArchConfig, DataError, TrainingSpec, UserError
 from nas.core.json_text import number
 from nas.data import MultiTaskData, batches, shard
 from nas.supernet import SpaceDefinition, Supernet
@@ -76,6 +76,9 @@ class Trainer:
         rank: Which training process this is.
         world: How many there are.
         meeting: File at which several processes meet.
+
+    Raises:
+        DataError: There are fewer images than processes.
     """
 
     def __init__(
@@ -90,6 +93,11 @@ class Trainer:
         world: int = 1,
         meeting: Path | None = None,
     ) -> None:
+        if len(data.train) < world:
+            raise DataError(
+                f"every training process has an image: {world} processes share {len(data.train)}; write training.workers: "
+                f"{len(data.train)} or less"
+            )
         self.spec, self.seed = spec, seed
         self.compute = choose_compute(spec)
         self.group = Group(rank, world, meeting, self.compute.device)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -8,7 +9,7 @@ import pandas as pd
 import pytest
 
 from dashboard import palette
-from dashboard.cards import candidates, curves, drawing, front, jobfile, predictor, profiles, progress
+from dashboard.cards import candidates, curves, drawing, front, hypervolume, jobfile, predictor, profiles, progress
 from nas.core import (
     ArchConfig,
     DataSpec,
@@ -358,3 +359,26 @@ def test_the_job_file_shown_gives_the_same_job() -> None:
     reusing = replace(spec, training=TrainingSpec(reuse="ab12cd34", twins=True, device="cpu"))
     trained = replace(spec, training=replace(reusing.training, epochs=7))  # as the store has it: with the former recipe
     assert read_job(jobfile.draw(jobfile.info(trained))) == reusing
+
+
+def test_hypervolume_rises_with_the_minutes_that_a_search_took() -> None:
+    """Two objectives on the unit square: the box reaches a tenth beyond the worst, 1.21 in area."""
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    points = [(1.0, 1.0), (0.0, 1.0), (1.0, 0.5), (0.5, 0.0)]
+    rows = [
+        Evaluation(
+            ArchConfig({"n": i}), {"error.seg": x, "macs": y}, Source.MEASURED, "search", made=start + timedelta(minutes=2 * i)
+        )
+        for i, (x, y) in enumerate(points)
+    ]
+    unknown = [
+        replace(rows[0], arch=ArchConfig({"n": 9}), made=None),
+        replace(rows[0], metrics={"error.seg": math.nan, "macs": 0.0}),
+    ]
+    frame = hypervolume.info([*reversed(rows), *unknown], (Objective("error.seg"), Objective("macs")))
+    assert frame["minutes"].tolist() == [0, 2, 4, 6]
+    assert frame["candidates"].tolist() == [1, 2, 3, 4]
+    expected = [0.1 * 0.1, 1.1 * 0.1, 1.1 * 0.1 + 0.1 * 0.5, 1.1 * 0.1 + 0.6 * 1.0]
+    assert frame["hypervolume"].tolist() == pytest.approx([area / 1.21 for area in expected])
+    assert list(hypervolume.draw(frame).data[0].y) == frame["hypervolume"].tolist()
+    assert hypervolume.info(rows[:1], (Objective("error.seg"), Objective("macs"))).empty

@@ -72,3 +72,15 @@ def test_eta_is_the_mean_pace_times_what_is_left() -> None:
     assert clock.eta(waiting, START + timedelta(seconds=60)) is None
     done = StageRecord(Stage.TRAIN, StageState.DONE, done=120, total=120, started=START)
     assert clock.eta(done, START + timedelta(seconds=60)) is None
+
+
+def test_a_short_latency_keeps_its_digits() -> None:
+    written = [units.number("latency_ms@local", value) for value in (12.3456, 1.5, 0.5, 0.0462, 0.00123, 0.0)]
+    assert written == ["12.35 ms", "1.50 ms", "0.500 ms", "0.0462 ms", "0.00123 ms", "0.00 ms"]
+    assert units.number("miou.seg", 0.04) == "0.0 %"
+
+
+@pytest.mark.parametrize("metric", ["error.seg", "miou.seg", "macs", "size_bytes", "latency_ms@local", "delta_m", "unheard.of"])
+def test_a_column_has_a_format_that_ends_in_no_stray_letter(metric: str) -> None:
+    form = units.column_format(metric)
+    assert form in ("compact", "bytes") or (form % 12.345).replace(".", "").isdigit()

@@ -139,3 +139,10 @@ def test_a_file_is_read_as_well(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     onnx.save(onnx.load_from_string(chain(1)), path)
     assert operators(path, LOCAL) == operators(chain(1), LOCAL)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size"), [("float", 4), ("float16", 2), ("bfloat16", 2), ("uint16", 2), ("uint32", 4), ("int8", 1)]
+)
+def test_bytes_follow_the_type(dtype: str, size: int) -> None:
+    assert Operator("relu", "Relu", dtype, (1, 8, 4, 4), (), (1, 8, 4, 4)).bytes == size * 2 * 128

@@ -12,24 +12,33 @@ from safetensors.torch import save_file
 from tiny_job import tiny_spec
 
 from nas.core import (
+    ArchError,
+    DataError,
     DataSpec,
+    DifferentiableSpec,
     JobSpec,
     JobState,
     Objective,
     ObjectiveError,
+    QuantizationSpec,
     SearchSpec,
+    SpaceSpec,
     Stage,
     StageState,
+    TaskSpec,
     TrainingSpec,
-    UserError,
 )
 from nas.service import api
 from nas.service.context import JobContext
 from nas.service.executors import make_executor
+from nas.service.idle import idle_options
 from nas.service.job_data import job_data
+from nas.service.jobchecks import check_enough
+from nas.service.readiness import check_batches, check_labels, check_ready, training_processes
 from nas.service.stages.train import train
 from nas.service.workers import CHECKPOINT, job_definition
 from nas.store import SqlStore
+from nas.train.trainer import Trainer
 
 SEARCH = SearchSpec("random", evaluations=8, batch_size=4, profile_samples=3, calibration_images=8, verify=1)
 QUICK = TrainingSpec(epochs=1, batch_size=8, precision="fp32")
@@ -80,23 +89,107 @@ def wide_names(spec: JobSpec) -> list[str]:
     return [choice.name for choice in space.choices if choice.name.startswith("encoder.") and choice.name.endswith("width")]
 
 
-@pytest.mark.parametrize(
-    ("split", "stage", "message"),
-    [
-        ("val", Stage.SEARCH, r"all 2 failed, the first with: .* error\.depth is nan"),
-        ("test", Stage.VERIFY, r"all 1 failed, the first with: .* error\.depth is nan"),
-    ],
-)
-def test_data_that_gives_no_number_is_said_and_every_row_is_kept(
-    store: SqlStore, monkeypatch: pytest.MonkeyPatch, split: str, stage: Stage, message: str
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_a_task_without_a_label_is_said_before_anything_is_trained(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch, split: str
 ) -> None:
     monkeypatch.chdir(Path(__file__).parent)
     job = api.create(store, blind(split))
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(DataError, match=rf"scenes\.{split}\.depth has none"):
         api.run(store, job)
-    assert store.stages(job)[stage].state is StageState.FAILED
-    assert all("error.depth is nan" in row.failure for row in store.evaluations(job, stage.value))
-    assert len(store.evaluations(job, "search")) == 2
+    assert store.job(job).state is JobState.FAILED
+    assert {record.state for record in store.stages(job).values()} == {StageState.WAITING}
+
+
+def test_a_task_that_no_objective_needs_may_be_without_labels_to_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parent)
+    others = (Objective("error.seg"), Objective("macs"))
+    for split in ("val", "test"):
+        spec = replace(blind(split), objectives=others)
+        assert check_labels(spec, job_data(spec)) == [f"scenes.{split}.depth"]
+        with pytest.raises(DataError, match="and delta_m is one; label some images, or remove delta_m"):
+            check_labels(replace(spec, objectives=(*others, Objective("delta_m", "max"))), job_data(spec))
+    spec = replace(blind("train"), objectives=others)
+    with pytest.raises(DataError, match=r"has labels to learn from: scenes\.train\.depth has none"):
+        check_labels(spec, job_data(spec))
+
+
+SHRINKING = SpaceSpec(options={"channels": [8, 16, 16], "decoder_channels": 8, "stem_stride": 4})  # 16 pixels become one
+ROOMY = SpaceSpec(options={"channels": [8, 16], "decoder_channels": 8})
+
+
+@pytest.mark.parametrize(
+    ("space", "training", "search", "images", "processes", "message"),
+    [
+        (SHRINKING, {"batch_size": 1}, {}, 24, 1, r"batch_size 1, 1 processes\); write training.batch_size: 2 or more"),
+        (SHRINKING, {"batch_size": 3}, {}, 24, 2, r"batch_size 3, 2 processes\); write training.batch_size: 4 or more"),
+        (SHRINKING, {}, {}, 3, 2, "give at least 4 training images: there are 3"),
+        (SHRINKING, {}, {"calibration_images": 1}, 24, 1, r"recalibrated on 1 image; write search\.calibration_images: 2"),
+        (SHRINKING, {}, {}, 1, 1, "give at least 2 training images: there are 1"),
+        (SHRINKING, {"batch_size": 2}, {"calibration_images": 2}, 24, 1, None),
+        (SHRINKING, {}, {"calibration_images": 65}, 24, 1, None),
+        (ROOMY, {"batch_size": 1}, {"calibration_images": 1}, 24, 1, None),
+    ],
+)
+def test_a_batch_that_cannot_be_normalised_is_said_with_what_to_write(
+    space: SpaceSpec, training: dict[str, int], search: dict[str, int], images: int, processes: int, message: str | None
+) -> None:
+    spec = tiny_spec(space=space, training=replace(QUICK, **training), search=replace(SEARCH, **search))
+    data = job_data(spec)
+    data = replace(data, train=data.train.subset(range(images)))
+    definition = job_definition(spec, data)
+    if message is None:
+        check_batches(spec, data, definition, processes)
+        return
+    with pytest.raises(DataError, match=r"images of 16x16 to one pixel, and .*" + message):
+        check_batches(spec, data, definition, processes)
+
+
+def test_no_more_processes_train_than_there_are_images() -> None:
+    spec = tiny_spec(training=replace(QUICK, workers=3))
+    assert [training_processes(spec, images, concurrent=True) for images in (1, 2, 3, 50)] == [1, 2, 3, 3]
+    assert training_processes(spec, 50, concurrent=False) == 1
+    data = job_data(spec)
+    few = replace(data, train=data.train.subset([0, 1]))
+    for rank in range(3):  # in each of them, before any waits for the others
+        with pytest.raises(DataError, match=r"3 processes share 2; write training\.workers: 2 or less"):
+            Trainer(job_definition(spec, few), few, spec.training, 0, rank=rank, world=3, meeting=Path("nowhere"))
+
+
+@pytest.mark.parametrize(
+    ("options", "count"),
+    [
+        ({"widths": [1.0], "depths": [1], "resolutions": [1.0]}, 1),
+        ({"channels": [8], "decoder_channels": 8, "widths": [1.0], "depths": [1, 2], "resolutions": [1.0]}, 2),
+        ({"channels": [8], "decoder_channels": 8, "widths": [0.95, 1.0], "depths": [1], "resolutions": [0.99, 1.0]}, 1),
+    ],
+)
+def test_a_space_of_few_networks_is_said_where_options_mean_the_same_too(options: dict[str, object], count: int) -> None:
+    spec = tiny_spec(space=SpaceSpec(options=options))
+    with pytest.raises(ArchError, match=rf"at least 3 architectures: these options of space 'slimmable.*' give {count};"):
+        check_enough(job_definition(spec, job_data(spec)).space)
+
+
+def test_what_a_job_does_not_read_is_said(store: SqlStore) -> None:
+    spec = tiny_spec(
+        tasks=(TaskSpec("seg", 2.0), TaskSpec("depth")),
+        training=replace(QUICK, workers=2, twin_epochs=3),
+        search=replace(SEARCH, differentiable=DifferentiableSpec(epochs=3)),
+        quantization=QuantizationSpec(max_loss=0.2),
+    )
+    said = idle_options(spec)
+    for part in (
+        "the weight 2 of task seg changes nothing under training.balancing: equal; write balancing: fixed",
+        "training.twin_epochs",
+        "training.workers: 2 changes nothing under executor: local",
+        "search.differentiable.epochs",
+        "quantization.max_loss",
+    ):
+        assert [sentence for sentence in said if part in sentence], part
+    assert len(said) == 5
+    job = api.create(store, spec)
+    assert [event.message for event in store.events(job) if event.level == "warning"] == said
+    assert idle_options(tiny_spec()) == []
 
 
 def test_a_latency_limit_out_of_reach_is_said_after_the_fit_with_the_nearest_value(store: SqlStore) -> None:
@@ -123,11 +216,9 @@ def test_an_objective_that_nobody_measures_is_said_before_anything_is_measured(
 ) -> None:
     job = api.create(store, tiny_spec(objectives=(Objective("error.seg"), objective), search=SEARCH, training=QUICK))
     context = JobContext(store, job, make_executor("local"))
-    from nas.service.stages.profile import profile
-
     try:
         with pytest.raises(ObjectiveError, match=message):
-            profile(context)
+            check_ready(context)
     finally:
         context.close()
     assert store.profiles(job) == []

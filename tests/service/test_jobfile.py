@@ -8,7 +8,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from nas.core import DataSpec, InputSpec, JobFileError, JobSpec, Objective, SearchSpec, SpaceSpec, Task, TaskSpec, TrainingSpec
+from nas.core import (
+    DataSpec,
+    InputSpec,
+    JobFileError,
+    JobSpec,
+    Objective,
+    SearchSpec,
+    SpaceSpec,
+    Task,
+    TaskSpec,
+    TrainingSpec,
+    parse_limit,
+)
 from nas.service.jobfile import load_job, read_job
 from nas.service.starter import starter
 
@@ -282,3 +294,53 @@ def test_the_example_of_own_data_loads(monkeypatch: pytest.MonkeyPatch) -> None:
     data = load_data(job.data, job.tasks, job.seed)
     assert (len(data.train), len(data.val), len(data.test)) == (510, 90, 120)
     assert torch.equal(data.train.targets["mask"].flatten(1).any(1), torch.ones(510, dtype=torch.bool))
+
+
+OWN = "name: own\ntasks: [mask, side]\nobjectives:\n  - error.mask\n  - macs\ndata: {name: 'python:my_data:load'}\n"
+
+
+@pytest.fixture
+def own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_data.py").write_text("def load():\n    raise OSError('not now')\n")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("own_data")
+@pytest.mark.parametrize(
+    ("metric", "direction"), [("miou.mask", "max"), ("rmse_m.side", "min"), ("accuracy.side", "max"), ("within_11.mask", "max")]
+)
+def test_a_metric_of_ones_own_data_is_known_by_its_name(metric: str, direction: str) -> None:
+    assert read_job(OWN.replace("error.mask", metric)).objectives[0] == Objective(metric, direction)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("own_data")
+@pytest.mark.parametrize(
+    ("old", "new", "parts"),
+    [
+        ("error.mask", "miuo.mask", ["no metric 'miuo.mask'", "did you mean 'miou.mask'?"]),
+        ("error.mask", "miou.mask<=30", ["maximised", "miou.mask>=NUMBER"]),
+        (
+            "[mask, side]",
+            "[maks, side]",
+            ["'error.mask' is of 'mask', and tasks has maks, side; mend the one"],
+        ),
+        ("[mask, side]", "[mask, type]", ["no word of torch's own", "'type'"]),
+        ("[mask, side]", "[mask, a.b]", ["no dot", "'a.b'"]),
+        ("[mask, side]", "[mask, a@b]", ["none of @ = < > ,", "'a@b'"]),
+        ("[mask, side]", "[mask, ../side]", ["no path upwards", "'../side'"]),
+    ],
+)
+def test_names_of_ones_own_data_are_checked_when_they_are_read(old: str, new: str, parts: list[str]) -> None:
+    assert [part for part in parts if part not in str(failure(OWN.replace(old, new)))] == []
+
+
+def test_a_limit_can_name_every_task() -> None:
+    assert parse_limit(" error.fine/grain <= 0.5") == Objective("error.fine/grain", "min", 0.5)
+    assert parse_limit("miou.größe:2>=3") == Objective("miou.größe:2", "max", 3.0)
+
+
+def test_too_few_networks_are_said_with_the_line_of_the_options() -> None:
+    error = failure(SHORT + "space:\n  options: {widths: [1.0], depths: [1], resolutions: [1.0]}\n")
+    assert error.line == 7
+    assert "at least 3 architectures" in str(error)
+    assert "search.profile_samples is from 3 to 100000: got 2" in str(failure(SHORT + "search: {profile_samples: 2}\n"))

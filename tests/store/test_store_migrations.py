@@ -6,24 +6,15 @@ from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
-from alembic.config import Config
 from alembic.operations import Operations
-from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
+from older_store import scripts, take_back
 from sqlalchemy import Column, Connection, Text, inspect, text
 
-import nas.store
 from nas.core import JobSpec, StoreError
 from nas.store import open_store
 from nas.store.connection import HEAD, VERSION_TABLE
 from nas.store.models import Base
-
-
-def scripts() -> ScriptDirectory:
-    config = Config()
-    config.set_main_option("script_location", str(Path(nas.store.__file__).parent / "migrations"))
-    return ScriptDirectory.from_config(config)
 
 
 def test_the_newest_migration_is_the_head() -> None:
@@ -54,14 +45,7 @@ def test_the_comparison_sees_a_difference(tmp_path: Path) -> None:
 
 def test_every_migration_can_be_undone(store_url: str) -> None:
     store = open_store(store_url)
-    directory = scripts()
-
-    def down(revision: object, _: object) -> object:
-        return directory._downgrade_revs("base", revision)  # type: ignore[arg-type]
-
-    with store.engine.begin() as connection, EnvironmentContext(Config(), directory, fn=down) as environment:
-        environment.configure(connection=connection, version_table=VERSION_TABLE)
-        environment.run_migrations()
+    take_back(store, "base")
     with store.engine.connect() as connection:
         assert inspect(connection).get_table_names() == [VERSION_TABLE]
     store.close()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from sqlalchemy import text
+from older_store import take_back
 
 from nas.core import ArchConfig, Fingerprint, JobSpec, Latency, Profile
 from nas.core.operator import Operator, OperatorTime
 from nas.store import SqlStore, open_store
-from nas.store.connection import VERSION_TABLE
 
 LATENCY = Latency(1.5, 0.1, 0.01, 1.4, 1.3, 1.5, 1.9, 100, False)
 FINGERPRINT = Fingerprint("Some CPU", 4, "1.32.0", "CPUExecutionProvider", 1)
@@ -32,10 +31,7 @@ def test_profiles_of_an_older_store_have_none(store_url: str, spec: JobSpec) -> 
     store = open_store(store_url)
     job = store.create_job(spec)
     store.add_profiles(job, [profile(0, ())])
-    with store.engine.begin() as connection:
-        connection.execute(text("ALTER TABLE profiles DROP COLUMN operators"))
-        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0001'"))
-    store.close()
+    take_back(store, "0001")
     again = open_store(store_url)
     assert again.profiles(job) == [profile(0, ())]
     again.add_profiles(job, [profile(1, OPERATORS)])

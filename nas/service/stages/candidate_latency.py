@@ -14,6 +14,7 @@ import numpy as np
 
 from hw_profiles.devices import load_device
 from nas.core import ArchConfig, Evaluation, FloatArray, SearchSpace, Source
+from nas.core.stopwatch import Stopwatch
 from nas.service.context import JobContext
 from nas.service.latency_features import Vectorised
 from nas.service.pool import Pool
@@ -104,13 +105,15 @@ class CandidateTimer:
         if isinstance(result, Exception):
             return result
         metrics, content = result
+        watch = Stopwatch()
         for metric, pool in self._pools.items():
-            ((_, latency),) = pool.run("measure", [content], False)
+            with watch.part("latency"):
+                ((_, latency),) = pool.run("measure", [content], False)
             if isinstance(latency, Exception):
                 return latency
             metrics = metrics | {metric: latency.ms}
         self._learn(arch, metrics)
-        return metrics
+        return metrics | watch.named()
 
     def close(self) -> None:
         """End the workers."""

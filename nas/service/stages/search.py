@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
 from nas.core import ArchConfig, Evaluation, JobSpec, NasError, PredictorReport, Source, Stage, UserError
+from nas.core.stopwatch import parted
 from nas.search import make_searcher
 from nas.service.affinity import proposals
 from nas.service.context import JobContext
@@ -52,20 +54,23 @@ class Scribe:
         """Return what is known of a candidate; one whose objectives are not all finite numbers is a failed one."""
         if isinstance(result, Exception):
             return self._failed(arch, reason(result), stage, split)
-        missing = {name: f for name, f in self.exact.items() if name.startswith("latency_ms@") and name not in result}
+        own, seconds = parted(result)
+        missing = {name: f for name, f in self.exact.items() if name.startswith("latency_ms@") and name not in own}
         latency = {name: float(f([arch])[0]) for name, f in missing.items()}
-        metrics = with_delta_m(self.context, dict(result), "val") | latency
+        metrics = with_delta_m(self.context, own, "val") | latency
         bad = [o.metric for o in self.context.spec.objectives if not math.isfinite(metrics.get(o.metric, math.nan))]
         if bad:
             return self._failed(arch, not_finite(bad, metrics), stage, split)
         source = Source.PREDICTED if latency else Source.MEASURED
         std = {name: value * self.error[name] for name, value in latency.items() if name in self.error}
         device = None if latency else self.fingerprints
-        return Evaluation(arch, metrics, source, stage, split, device, self.checkpoint, self.context.spec.seed, std)
+        seed, made = self.context.spec.seed, datetime.now(UTC)
+        return Evaluation(arch, metrics, source, stage, split, device, self.checkpoint, seed, std, made=made, seconds=seconds)
 
     def _failed(self, arch: ArchConfig, why: str, stage: str, split: str) -> Evaluation:
         seed = self.context.spec.seed
-        return Evaluation(arch, {}, Source.MEASURED, stage, split, None, self.checkpoint, seed, failure=why)
+        made = datetime.now(UTC)
+        return Evaluation(arch, {}, Source.MEASURED, stage, split, None, self.checkpoint, seed, failure=why, made=made)
 
 
 def search(context: JobContext) -> None:
@@ -166,7 +171,8 @@ def _take_over(scribe: Scribe) -> list[Evaluation]:
         if row.failure:
             rows.append(replace(row, arch=arch, stage=REUSED))
         else:
-            rows.append(scribe.write(arch, without_predictions(row.metrics), REUSED))
+            written = scribe.write(arch, without_predictions(row.metrics), REUSED)
+            rows.append(replace(written, made=row.made, seconds=row.seconds))
     if store.add(job, rows):
         store.log(job, f"{len(rows)} evaluations of job {former} are reused; they do not count towards the budget")
     return rows

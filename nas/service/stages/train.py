@@ -13,6 +13,7 @@ from nas.service.context import JobContext
 from nas.service.executors import Worker
 from nas.service.gpus import wanted_gpus
 from nas.service.pool import ATTEMPTS, CRASH_REMEDY, CRASHES, MEMORY_REMEDY
+from nas.service.readiness import training_processes
 from nas.service.reuse import take_checkpoint
 from nas.service.workers import CHECKPOINT, TrainWorker
 from nas.service.workplace import publish, reopen
@@ -75,7 +76,9 @@ def _take(context: JobContext, former: JobId) -> None:
 def _train_until_done(context: JobContext, batch_size: int) -> EpochReport:
     store, job, spec = context.store, context.job, context.spec
     spec = replace(spec, training=replace(spec.training, batch_size=batch_size))
-    world = spec.training.workers if context.executor.concurrent else 1
+    world = training_processes(spec, len(context.data.train), context.executor.concurrent)
+    if context.executor.concurrent and world < spec.training.workers:
+        store.log(job, f"{world} processes train, one for each image, instead of {spec.training.workers}", "warning")
     gpus = wanted_gpus(context.executor, spec.training)
     world = min(world, gpus or world)  # two processes cannot average their gradients on one GPU
     cores = context.executor.cores

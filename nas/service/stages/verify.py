@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from hw_profiles.devices import load_device
 from nas.core import ArchConfig, Artifact, Evaluation, JobId, Objective, Stage, Store, UserError, front
 from nas.core.evaluation import Source
+from nas.core.stopwatch import Stopwatch, parted
 from nas.service.candidates import keep_file
 from nas.service.context import JobContext
 from nas.service.pool import Pool, reason
@@ -86,20 +89,23 @@ def measured(
     checkpoint = weights or store.stages(job)[Stage.TRAIN].result.get("checkpoint")
     if isinstance(result, Exception):
         return Evaluation(arch, {}, Source.MEASURED, stage, "test", None, checkpoint, seed, failure=reason(result))
-    metrics, content, picture = result
-    metrics = with_delta_m(context, dict(metrics), "test")
+    found, content, picture = result
+    metrics, seconds = parted(found)
+    metrics = with_delta_m(context, metrics, "test")
     bad = [o.metric for o in context.spec.objectives if not o.device and not math.isfinite(metrics.get(o.metric, math.nan))]
     if bad:
         why = not_finite(bad, metrics)
         return Evaluation(arch, {}, Source.MEASURED, stage, "test", None, checkpoint, seed, failure=why)
-    latencies, spreads = {}, {}
+    latencies, spreads, watch = {}, {}, Stopwatch()
     for name, timer in timers.items():
-        latency = timer.one("measure", content)
+        with watch.part("latency"):
+            latency = timer.one("measure", content)
         metric = f"latency_ms@{load_device(name).name}"
         latencies[metric], spreads[metric] = latency.ms, latency.spread * latency.ms
     keep_file(store, job, arch, content)
     keep_picture(store, job, arch, picture)
-    return Evaluation(arch, metrics | latencies, Source.MEASURED, stage, "test", fingerprints, checkpoint, seed, std=spreads)
+    row = Evaluation(arch, metrics | latencies, Source.MEASURED, stage, "test", fingerprints, checkpoint, seed, std=spreads)
+    return replace(row, made=datetime.now(UTC), seconds=seconds | watch.seconds)
 
 
 def keep_picture(store: Store, job: JobId, arch: ArchConfig, picture: bytes) -> None:
