@@ -36,7 +36,7 @@ from nas.store import SqlStore, open_store
 
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 sys.path[:0] = [str(TESTS), str(TESTS / "service")]
-from postgres import Server, database  # noqa: E402
+from postgres import Server  # noqa: E402
 from tiny_job import Audit, tiny_spec  # noqa: E402
 
 NAS = [sys.executable, "-P", "-c", "from nas.cli.app import main; main()"]
@@ -157,7 +157,7 @@ def started(server: Server | None) -> Iterator[Run]:
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nas-kills-")))
         os.environ["NAS_HOME"] = str(folder)
-        url = stack.enter_context(database(server.url)) if server else str(folder / "nas.db")
+        url = server.url.render_as_string() if server else str(folder / "nas.db")
         store = open_store(url)
         stack.callback(store.close)
         audit = None if server else Audit(folder / "nas.db")
