@@ -26,7 +26,7 @@ def command(store_url: str | None, port: int, browser: bool) -> list[str]:
     }
     options = [f"--{name}={value}" for name, value in flags.items()]
     store = [] if store_url is None else ["--", "--store", store_url]
-    return [sys.executable, "-m", "streamlit", "run", str(APP), *options, *store]
+    return [sys.executable, "-P", "-m", "streamlit", "run", str(APP), *options, *store]
 
 
 def launch(store_url: str | None = None, port: int = 8501, browser: bool = True) -> None:

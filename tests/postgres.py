@@ -33,12 +33,8 @@ def postgres_server() -> Iterator[URL]:
     if given:
         yield make_url(given)
         return
-    folder = Path(tempfile.mkdtemp(prefix="nas-pg-"))
-    try:
-        with _running(folder) as url:
-            yield url
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with Server.temporary() as server:
+        yield server.url
 
 
 @pytest.fixture
@@ -64,31 +60,61 @@ def _conninfo(url: URL) -> str:
     return url.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
-@contextmanager
-def _running(folder: Path) -> Iterator[URL]:
-    user = None
-    if os.geteuid() == 0:
-        user = next(name for name in ("postgres", "nobody") if name in {entry.pw_name for entry in pwd.getpwall()})
-        os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
-    programs = _programs(folder, copy=user is not None)
+class Server:
+    """A server in a folder, reached by a Unix socket in it only; as root it runs as an ordinary user.
 
-    def call(program: str, *arguments: str) -> None:
+    Args:
+        folder: Empty.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._user = folder, None
+        self.url = URL.create("postgresql", username="nas", database="postgres", query={"host": str(folder)})
+        if os.geteuid() == 0:
+            self._user = next(name for name in ("postgres", "nobody") if name in {entry.pw_name for entry in pwd.getpwall()})
+            os.chown(folder, pwd.getpwnam(self._user).pw_uid, -1)
+        self._programs = _programs(folder, copy=self._user is not None)
+        self._data = str(folder / "data")
+        self._call("initdb", "-D", self._data, "-U", "nas", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
+
+    @classmethod
+    @contextmanager
+    def temporary(cls) -> Iterator[Server]:
+        """Run a server that is gone afterwards."""
+        folder = Path(tempfile.mkdtemp(prefix="nas-pg-"))
+        try:
+            server = cls(folder)
+            server.start()
+            try:
+                yield server
+            finally:
+                server.stop()
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def start(self) -> None:
+        """Start it, and return when it answers."""
+        options = f"-c listen_addresses='' -c unix_socket_directories='{self._folder}' -c fsync=off"
+        log = str(Path(self._data) / "server.log")
+        self._call("pg_ctl", "-D", self._data, "-w", "-l", log, "-o", options, "start")
+
+    def stop(self) -> None:
+        """Stop it at once, in the middle of whatever it does."""
+        self._call("pg_ctl", "-D", self._data, "-m", "immediate", "stop")
+
+    def _call(self, program: str, *arguments: str) -> None:
         # A server that keeps the output open would be waited for; so the output goes to a file.
-        with (folder / "log").open("a") as log:
+        with (self._folder / "log").open("a") as log:
             done = subprocess.run(
-                [programs / program, *arguments], cwd=folder, user=user, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+                [self._programs / program, *arguments],
+                cwd=self._folder,
+                user=self._user,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
             )
         if done.returncode:
-            raise RuntimeError(f"{program} failed:\n" + (folder / "log").read_text())
-
-    data = str(folder / "data")
-    call("initdb", "-D", data, "-U", "nas", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
-    options = f"-c listen_addresses='' -c unix_socket_directories='{folder}' -c fsync=off"
-    call("pg_ctl", "-D", data, "-w", "-l", str(folder / "data" / "server.log"), "-o", options, "start")
-    try:
-        yield URL.create("postgresql", username="nas", database="postgres", query={"host": str(folder)})
-    finally:
-        call("pg_ctl", "-D", data, "-m", "immediate", "stop")
+            raise RuntimeError(f"{program} failed:\n" + (self._folder / "log").read_text())
 
 
 def _programs(folder: Path, copy: bool) -> Path:

@@ -185,8 +185,12 @@ class SearchSpace:
             picks[choice.name] = held[rng.integers(len(held))] if held else choice.options[rng.integers(len(choice.options))]
         return self.arch(picks)
 
-    def count(self) -> int:
+    def count(self, most: int | None = None) -> int:
         """Return the number of distinct architectures.
+
+        Args:
+            most: Where counting may stop: a result of at least `most` says that there are so many, perhaps more. Trees of eight
+                tasks have millions of names, and to walk through all of them takes minutes and gigabytes.
 
         Each choice has one parent, so the conditions form a forest: products over choices, sums over options. Choices that
         name a network in several ways are walked through, each way of picking them once.
@@ -208,7 +212,10 @@ class SearchSpace:
         for alias in self.aliases:
             chosen = [self._by_name[name] for name in alias.choices]
             ways = [[*(under(choice, option) for option in choice.options), 1] for choice in chosen]  # -1: inactive
-            total *= sum(math.prod(ways[i][code] for i, code in enumerate(row)) for row in _walk(chosen, alias).tolist())
+            walked_through, whole = _walk(chosen, alias, most)
+            total *= sum(math.prod(ways[i][code] for i, code in enumerate(row)) for row in walked_through.tolist())
+            if most is not None and not whole:
+                total = max(total, most)
         return total
 
     def enumerate(self) -> Iterator[ArchConfig]:
@@ -242,11 +249,21 @@ class SearchSpace:
         return self.arch({name: option for (name, option), column in self._columns.items() if row[column] > 0.5})
 
     def __repr__(self) -> str:
-        return f"SearchSpace({self.name!r}, {len(self.choices)} choices, {self.count():.3g} architectures)"
+        return f"SearchSpace({self.name!r}, {len(self.choices)} choices, {self.count(10_000):.3g} architectures or more)"
 
 
-def _walk(choices: Sequence[Choice], alias: Aliases) -> Codes:
-    """Return the codes of every way to pick `choices`, each network under its one name, shape (n, len(choices))."""
+def _walk(choices: Sequence[Choice], alias: Aliases, most: int | None) -> tuple[Codes, bool]:
+    """Return the codes of every way to pick `choices`, each network under its one name, shape (n, len(choices)).
+
+    Args:
+        choices: Those of the alias.
+        alias: Gives each network its one name.
+        most: Ways that are gone on with at every choice; None goes on with all.
+
+    Returns:
+        The codes, and whether they are all there are.
+    """
+    whole = True
     column = {choice.name: i for i, choice in enumerate(choices)}
     codes: Codes = np.full((1, len(choices)), -1, dtype=np.int16)
     for i, choice in enumerate(choices):
@@ -259,4 +276,6 @@ def _walk(choices: Sequence[Choice], alias: Aliases) -> Codes:
         more[:, i] = np.tile(np.arange(len(choice.options)), int(active.sum()))
         codes = np.concatenate([codes[~active], more])
         codes = codes[(alias.resolve(codes) == codes).all(axis=1)]
-    return codes
+        if most is not None and len(codes) > most:
+            codes, whole = codes[:most], False
+    return codes, whole

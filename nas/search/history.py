@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
@@ -10,6 +11,7 @@ import numpy as np
 
 from nas.core import ArchConfig, Evaluation, FloatArray, Objective, ObjectiveError, PredictorReport, SearchSpace
 
+COUNTED = 2**16  # architectures, beyond which a space is taken to have no end
 Exact = Mapping[str, Callable[[Sequence[ArchConfig]], FloatArray]]
 
 
@@ -44,7 +46,8 @@ class HistorySearcher(ABC):
         self.waiting: dict[str, ArchConfig] = {}
         self._seen: set[str] = set()
         self._taught: set[str] = set()
-        self._size = space.count()
+        size = space.count(COUNTED)
+        self._size = size if size < COUNTED else sys.maxsize
 
     @abstractmethod
     def propose(self, count: int, rng: np.random.Generator) -> Iterable[ArchConfig]:

@@ -36,7 +36,7 @@ class JobContext:
         self.store, self.job, self.executor = store, job, executor
         self.spec: JobSpec = store.job(job).spec
         self.folder: Path = store.folder(job)
-        self.workplace = take_workplace(self.folder, lease.token if lease else "alone")
+        self.workplace = take_workplace(self.folder)
         self._lease = lease
         self._stopped = threading.Event()
         self._lock = threading.Lock()

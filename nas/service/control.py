@@ -43,6 +43,7 @@ from predictors.quality import held_out
 ERRORS = "gaussian_process"  # predictor of a task's error
 MOST_SUBNETS = 2**19  # of a table
 LEAST_ROWS = 3  # from which a held-out error can be told
+LEAST_ENCODERS = 8  # of a table
 KEPT = 0.95  # share of subnets whose measured cost keeps the prediction with its margin
 """A split-conformal bound (Papadopoulos et al., 2002) over held-out and verified subnets gives it, where there are enough."""
 
@@ -89,6 +90,12 @@ def _table(store: Store, job: JobId, definition: SpaceDefinition, rows: Sequence
     parts = SearchSpace(space.name, [c for c in space.choices if c.name not in _decoders(tasks)], space.aliases)
     coder, rng = Coder(parts), np.random.default_rng([spec.seed, 7])
     fixed = {c.name: c.options[-1] for c in parts.choices if c.name.startswith(PREFIX)}  # fp32
+    if len(widths) ** len(tasks) * LEAST_ENCODERS > MOST_SUBNETS:
+        raise UserError(
+            f"control chooses among all widths of all decoders: {len(widths)} widths of {len(tasks)} decoders are "
+            f"{float(len(widths)) ** len(tasks):.3g} combinations, and {MOST_SUBNETS // LEAST_ENCODERS} are the most; give the "
+            "space fewer widths, or the job fewer tasks; nas pareto and nas export go without control"
+        )
     combinations = vectors(len(tasks), len(widths))
     errors, off = _error_predictors(space, coder, tasks, widths, rows, rng)
     functions, margins = _cost_functions(store, job, definition)

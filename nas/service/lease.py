@@ -22,12 +22,10 @@ class Lease:
     Attributes:
         store: As the driver writes to it.
         job: Its id.
-        token: Names this driver in the names of files.
     """
 
     store: LeasedStore
     job: JobId
-    token: str
     _cancelled: threading.Event = field(default_factory=threading.Event)
     _over: threading.Event = field(default_factory=threading.Event)
     _lost: LostLeaseError | None = None
@@ -76,7 +74,7 @@ def leased(store: Store, job: JobId) -> Iterator[Lease]:
     mine = store.claim(job, me, instead_of=former if former and owner.is_dead(former) else None)
     if mine is None:
         raise taken(store.job(job))
-    lease = Lease(mine, job, me.rpartition("/")[2])
+    lease = Lease(mine, job)
     heart = threading.Thread(target=lease.beat, name="nas-heartbeat", daemon=True)
     heart.start()
     try:

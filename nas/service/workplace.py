@@ -1,35 +1,33 @@
 """The folder that a driver's processes write into while they work: theirs alone.
 
-A driver that was stopped for a while may have lost its job to another one, and its processes may still write checkpoints.
-So the folder bears the driver's name, and whoever takes the job over renames it: the processes of the former driver find
-no folder to write into, the new driver finds all that was there. What is finished moves out of it, into the job's folder.
+A driver that was stopped for a while may have lost its job to another one, and processes of a Ray that died may live on; both
+may still write checkpoints. So the folder has a new name whenever it is taken: processes of before find no folder to write
+into, and whoever has taken it finds all that was there. What is finished moves out of it, into the job's folder.
 """
 
 from __future__ import annotations
 
+import secrets
 import shutil
 from pathlib import Path
 
 PREFIX = "work-"
 
 
-def take_workplace(folder: Path, token: str) -> Path:
-    """Return the workplace of a driver that has just claimed the job, with what former drivers left in theirs.
+def take_workplace(folder: Path) -> Path:
+    """Return a workplace for the driver that holds the job, with what was left in the one before.
 
     Args:
         folder: Of the job.
-        token: Names the driver.
     """
-    mine = folder / f"{PREFIX}{token}"
+    mine = folder / f"{PREFIX}{secrets.token_hex(8)}"
     for former in sorted(folder.glob(f"{PREFIX}*"), key=lambda path: path.stat().st_mtime, reverse=True):
-        if former == mine:
-            continue
         if mine.exists():
             shutil.rmtree(former, ignore_errors=True)
         else:
             former.rename(mine)
     mine.mkdir(exist_ok=True)
-    for unfinished in mine.rglob("*.partial"):  # a process of a former driver may still hold it open
+    for unfinished in mine.rglob("*.partial"):  # a process of before may still hold it open
         unfinished.unlink(missing_ok=True)
     return mine
 

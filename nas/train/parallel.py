@@ -29,9 +29,9 @@ class Group:
         if world > 1:
             assert meeting is not None, "several processes need a file to meet at"
             backend = "nccl" if device.type == "cuda" else "gloo"
-            dist.init_process_group(
-                backend, init_method=f"file://{meeting}", rank=rank, world_size=world, timeout=timedelta(seconds=120)
-            )
+            # Not by an URL, whose ?, # and % a path may hold.
+            store = dist.FileStore(str(meeting), world)  # type: ignore[attr-defined]
+            dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=timedelta(seconds=120))
 
     def average(self, parameters: Iterable[Tensor]) -> None:
         """Replace every gradient by its mean over the processes."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -115,3 +117,18 @@ def test_a_partition_without_a_task_or_with_a_strange_one_is_refused() -> None:
         branching_picks([(("seg", "depth"), ("seg", "normals"))], tasks)
     with pytest.raises(ArchError, match="'normal' in layer 0 is none; did you mean 'normals'"):
         branching_picks([(("seg", "depth", "normal"),)], tasks)
+
+
+@pytest.mark.parametrize("count", [4, 8, 20])
+def test_trees_of_many_tasks_are_counted_as_far_as_asked(count: int) -> None:
+    """All of eight tasks' would take half a minute and gigabytes, of twenty tasks' more than there is."""
+    choices, aliases = branching_choices([f"task{i}" for i in range(count)], 4)
+    space = SearchSpace("trees", choices, aliases)
+    began = time.process_time()
+    assert space.count(5000) >= (5000 if count > 4 else 0)
+    assert time.process_time() - began < 5
+    if count == 4:
+        exact = space.count()
+        assert [space.count(most) >= min(most, exact) for most in (1, 10, exact, exact + 1)] == [True] * 4
+        assert space.count(exact + 1) == exact
+    assert "or more" in repr(space)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import socket
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import psutil
@@ -17,18 +18,22 @@ from nas.core import (
     DataError,
     JobSpec,
     JobState,
+    LostLeaseError,
+    NasError,
     Objective,
     SearchSpec,
     Stage,
     StageState,
     UserError,
 )
-from nas.service import api
+from nas.service import api, owner
 from nas.service.lease import leased
 from nas.service.owner import new_owner
-from nas.service.workers import EvalWorker
+from nas.service.workers import EvalWorker, TrainWorker
 from nas.store import SqlStore, open_store
+from nas.store.transactions import job_row
 from nas.train.evaluator import SplitName
+from nas.train.trainer import EpochReport
 
 SHORT = SearchSpec("random", evaluations=3, batch_size=2, profile_samples=3, calibration_images=8, verify=1)
 
@@ -151,3 +156,105 @@ def test_a_done_job_does_not_go_on_in_the_background(store: SqlStore, spec: JobS
         api.resume_in_background(store, job)
     with pytest.raises(UserError, match="is done"):
         api.cancel(store, job)
+
+
+def test_a_driver_that_slept_while_another_one_finished_the_job_writes_nothing(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with SIGSTOP for a minute, between two lines of its training process."""
+    run_epoch, slept = TrainWorker.run_epoch, []
+
+    def sleepy(self: TrainWorker) -> EpochReport:
+        report = run_epoch(self)
+        if not slept:
+            slept.append(self)
+            with store.write() as session:
+                job_row(session, job).heartbeat -= timedelta(seconds=31)
+            monkeypatch.setattr(owner, "machine", lambda: "elsewhere")  # the other one cannot see this process
+            assert api.run(store, job) is JobState.DONE
+            slept.append(everything(store.folder(job)))
+            with pytest.raises(FileNotFoundError):
+                run_epoch(self)  # its checkpoint finds no folder any more
+        return report
+
+    monkeypatch.setattr(TrainWorker, "run_epoch", sleepy)
+    job = api.create(store, tiny_spec(search=SHORT))
+    with pytest.raises(LostLeaseError, match=f"has taken {job} over"):
+        api.run(store, job)
+    assert store.job(job).state is JobState.DONE
+    assert [event.message for event in store.events(job)].count("done") == 1
+    assert len(store.evaluations(job, "search")) == SHORT.evaluations
+    assert everything(store.folder(job)) == slept[1]
+    assert not list(store.folder(job).glob("work-*"))
+
+
+def everything(folder: Path) -> dict[Path, bytes]:
+    """Return every file of a folder."""
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_a_submitted_job_runs_beside_modules_of_our_names_and_ends_honestly_when_it_is_terminated(
+    store: SqlStore, spec: JobSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = tmp_path / "project"
+    for name in ("predictors", "dashboard", "hw_profiles", "search_spaces"):
+        (project / name).mkdir(parents=True)
+        (project / name / "__init__.py").write_text("")
+    monkeypatch.chdir(project)
+    job = api.submit(store, replace(spec, training=replace(spec.training, epochs=500)))
+    [driver] = [process for process in psutil.Process().children() if job in process.cmdline()]
+    with pytest.raises(UserError, match=f"is being run by .*:{driver.pid};"):
+        api.resume_in_background(store, job)
+    until(lambda: store.stages(job)[Stage.TRAIN].done > 0 or not driver.is_running(), 120)
+    driver.terminate()
+    driver.wait(60)
+    assert (store.job(job).state, store.job(job).owner) == (JobState.INTERRUPTED, None)
+    assert store.events(job)[-1].message == "the driver was told to end (SIGTERM)"
+    api.cancel(store, job)
+    assert store.job(job).state is JobState.CANCELLED
+
+
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [
+        (
+            "import os, sys; print('\\nOSError: no locks here', file=sys.stderr, flush=True); os._exit(1)",
+            "OSError: no locks here",
+        ),
+        ("import os; os._exit(3)", "exit code 3"),
+    ],
+)
+def test_a_driver_that_ends_at_once_fails_the_job_with_its_last_line(
+    store: SqlStore, spec: JobSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: str, said: str
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(trouble)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    job = api.create(store, spec)
+    (store.folder(job) / "driver.log").write_text("a line of a former driver\n")
+    with pytest.raises(NasError, match=f"the driver of job {job} ended at once: {said}; see .*driver.log"):
+        api.resume_in_background(store, job)
+    assert (store.job(job).state, store.job(job).error) == (JobState.FAILED, f"the driver ended at once: {said}")
+
+
+def test_a_driver_that_cannot_be_loaded_fails_the_job(
+    store: SqlStore, spec: JobSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['torch'] = None")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    job = api.submit(store, spec)
+    until(lambda: store.job(job).state is JobState.FAILED, 60)
+    assert "the driver cannot be loaded: ModuleNotFoundError" in (store.job(job).error or "")
+
+
+def test_a_cancellation_that_comes_as_the_job_ends_is_refused_or_holds(store: SqlStore, spec: JobSpec) -> None:
+    job = api.create(store, spec)
+    lease = store.claim(job, new_owner())
+    assert lease is not None
+    lease.set_state(job, JobState.RUNNING)
+    api.cancel(store, job)
+    assert store.job(job).state is JobState.CANCELLING
+    api.cancel(store, job)  # once more changes nothing
+    lease.set_state(job, JobState.DONE)  # it was done already
+    with pytest.raises(UserError, match="is done"):
+        api.cancel(store, job)
+    assert store.job(job).state is JobState.DONE

@@ -7,15 +7,14 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
 import pytest
 from tiny_job import Audit, tiny_spec, until
 
-from nas.core import DataSpec, JobId, JobState, SearchSpec, Stage, StageState, TrainingSpec
+from nas.core import DataSpec, JobId, JobSpec, JobState, SearchSpec, Stage, StageState, TrainingSpec
 from nas.store import SqlStore, open_store
 
 EPOCHS = 4
@@ -23,7 +22,7 @@ SPEC = tiny_spec(
     executor="ray",
     data=DataSpec("scenes", options={"images": 64, "test_images": 16, "size": 32}, val_fraction=0.25),
     training=TrainingSpec(epochs=EPOCHS, batch_size=8, precision="fp32", twins=True, twin_epochs=2, workers=2),
-    search=SearchSpec("random", evaluations=12, batch_size=4, profile_samples=8, calibration_images=32, verify=2),
+    search=SearchSpec("random", evaluations=12, batch_size=4, profile_samples=16, calibration_images=32, verify=2),
 )
 NAS = [sys.executable, "-c", "from nas.cli.app import main; main()"]
 WORKERS = {  # in the order in which they are killed
@@ -43,19 +42,17 @@ class Place:
     job: JobId
     audit: Audit
 
+    @classmethod
+    def made(cls, folder: Path, spec: JobSpec) -> Place:
+        """Make a store in a folder with a job that waits."""
+        store = open_store(str(folder / "nas.db"))
+        return cls(store, store.create_job(spec), Audit(folder / "nas.db"))
+
     def middle(self, stage: Stage) -> bool:
         """Return whether some of a stage is done and some is not."""
         found = self.store.stages(self.job)[stage]
         assert found.state is not StageState.DONE, f"{stage} was over before anything could be killed in it"
         return found.state is StageState.RUNNING and 0 < found.done < found.total
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    store = open_store(str(tmp_path / "nas.db"))
-    monkeypatch.setenv("NAS_STORE", store.url)
-    yield Place(store, store.create_job(SPEC), Audit(tmp_path / "nas.db"))
-    store.close()
 
 
 def assert_nothing_lost_or_done_twice(place: Place) -> None:
@@ -81,46 +78,65 @@ def assert_nothing_lost_or_done_twice(place: Place) -> None:
     assert steps == [steps[0] * (epoch + 1) for epoch in range(EPOCHS)]
     assert set(store.stages(job)[Stage.TWINS].result["test"]) >= {"error.seg", "error.depth"}
     assert all("error.seg" in row.metrics for row in rows)
-    assert not list(store.folder(job).glob("meeting-*"))
+    assert not list(store.folder(job).glob("work-*"))
 
 
 @pytest.mark.slow
-def test_the_driver_and_a_worker_are_killed_in_each_stage(
-    place: Place, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Every driver loses a worker in the stage that its predecessor died in, and dies in the next one."""
+def test_the_driver_is_killed_in_each_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each driver goes on where its predecessor died; what was there stays as it was."""
+    monkeypatch.setenv("NAS_STORE", str(tmp_path / "nas.db"))
+    place = Place.made(tmp_path, replace(SPEC, executor="local"))
     store, job = place.store, place.job
-    orphans: list[psutil.Process] = []
     kept = []
-    former: Stage | None = None
     for stage in WORKERS:
         with subprocess.Popen([*NAS, "resume", job], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as driver:
-            if former:
-                kill_worker(place, former, driver, orphans)
             until(lambda stage=stage: driver.poll() is not None or place.middle(stage), 240, f"{stage} never began")
             assert driver.poll() is None, driver.stderr and driver.stderr.read()
-            orphans += psutil.Process(driver.pid).children(recursive=True)  # its own Ray, with its workers
-            orphans += titled(below(), tuple(WORKERS.values()))  # its workers in a cluster
             driver.kill()
             driver.communicate()
         assert store.stages(job)[stage].state is StageState.RUNNING
         assert f":{driver.pid}@" in (store.job(job).owner or "")
         kept.append((store.evaluations(job), store.profiles(job)))
-        if former is None:  # that driver had a Ray of its own, as the last one has; the others join a cluster
-            monkeypatch.setenv("RAY_ADDRESS", request.getfixturevalue("ray_address"))
-        former = stage
-    monkeypatch.delenv("RAY_ADDRESS")
+    last = subprocess.run([*NAS, "resume", job], capture_output=True, text=True, timeout=200)
+    assert (last.returncode, last.stdout) == (0, f"{job}\n"), last.stderr
+    assert_nothing_lost_or_done_twice(place)
+    for evaluations, profiles in kept:
+        assert store.evaluations(job)[: len(evaluations)] == evaluations
+        assert store.profiles(job)[: len(profiles)] == profiles
+    store.close()
+
+
+@pytest.mark.slow
+def test_workers_and_ray_are_killed_and_the_job_goes_on_by_itself(
+    tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker dies in each stage, Ray in the search; then the driver dies, and another one ends the job in a cluster."""
+    monkeypatch.setenv("NAS_STORE", str(tmp_path / "nas.db"))
+    place = Place.made(tmp_path, SPEC)
+    store, job = place.store, place.job
+    orphans: list[psutil.Process] = []
+    with subprocess.Popen([*NAS, "resume", job], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as driver:
+        for stage in (Stage.TRAIN, Stage.PROFILE, Stage.TWINS, Stage.SEARCH):
+            kill_worker(place, stage, driver, orphans)
+        until(lambda: driver.poll() is not None or store.stages(job)[Stage.SEARCH].done > 1, 240)
+        [raylet] = [each for each in psutil.Process(driver.pid).children() if each.name() == "raylet"]
+        raylet.kill()
+        until(lambda: driver.poll() is not None or place.middle(Stage.VERIFY), 240, "Ray never came back")
+        assert driver.poll() is None, driver.stderr and driver.stderr.read()
+        orphans += psutil.Process(driver.pid).children(recursive=True)  # its own Ray, with its workers
+        driver.kill()
+        driver.communicate()
+    monkeypatch.setenv("RAY_ADDRESS", request.getfixturevalue("ray_address"))
     with subprocess.Popen([*NAS, "resume", job], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as driver:
         kill_worker(place, Stage.VERIFY, driver, orphans)
         output, errors = driver.communicate(timeout=200)
     assert (driver.returncode, output) == (0, f"{job}\n"), errors
     assert_nothing_lost_or_done_twice(place)
-    for evaluations, profiles in kept:
-        assert store.evaluations(job)[: len(evaluations)] == evaluations
-        assert store.profiles(job)[: len(profiles)] == profiles
     warnings = [event.message for event in store.events(job) if event.level == "warning"]
     assert any(message.startswith("a training process failed") for message in warnings)
+    assert [message for message in warnings if "Ray" in message] == ["Ray died (raylet); starting again and going on"]
     assert psutil.wait_procs(orphans, timeout=30)[1] == []
+    store.close()
 
 
 def kill_worker(place: Place, stage: Stage, driver: subprocess.Popen[str], orphans: list[psutil.Process]) -> None:

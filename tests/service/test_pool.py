@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from nas.core import ArchConfig, CancelledError, DataError, WorkerError
+from nas.core import ArchConfig, CancelledError, ClusterLostError, CrashError, DataError, OutOfMemoryError, WorkerError
 from nas.service import pool as pools
-from nas.service.pool import ATTEMPTS, Pool, ask, reason
+from nas.service.pool import ATTEMPTS, Pool, ask, reason, result_of
 
 ARCHS = [ArchConfig({"index": index}) for index in range(6)]
 
@@ -134,3 +134,65 @@ def test_one_question_is_asked_again_where_the_worker_dies() -> None:
     assert [worker.stopped for worker in factory.made] == [True, True, True]
     with pytest.raises(WorkerError):
         ask(Factory(lambda: 42, [0] * 100), "answer", go_on)
+
+
+class Fatal(Factory):
+    """Makes workers whose calls end with the next one of some errors, and then with a result."""
+
+    def __init__(self, errors: list[Exception]) -> None:
+        left = iter(errors)
+
+        def method(arch: ArchConfig) -> str:
+            if error := next(left, None):
+                raise error
+            return "alive"
+
+        super().__init__(method, [])
+
+
+def test_a_second_death_by_a_signal_ends_the_job_with_what_to_try() -> None:
+    died = CrashError("killed by signal 11 (SIGSEGV) in evaluate")
+    assert list(Pool(Fatal([died]), 1, go_on).run("evaluate", ARCHS[:1])) == [(ARCHS[0], "alive")]
+    with pytest.raises(CrashError, match=r"^a worker was killed by signal 11 .* in evaluate, 2 times; try it with ONEDNN_MAX"):
+        list(Pool(Fatal([died, died]), 1, go_on).run("evaluate", ARCHS))
+
+    def dying() -> None:
+        raise died
+
+    with pytest.raises(CrashError, match="2 times; try"):
+        ask(lambda: Thread(dying, 1), "evaluate", go_on)
+
+
+def test_too_little_memory_is_met_once_more_alone_and_then_is_the_items_result() -> None:
+    full = OutOfMemoryError("out of memory: 20 GiB")
+    factory = Fatal([full])
+    found = list(Pool(factory, 3, go_on).run("evaluate", ARCHS))
+    assert dict(found) == dict.fromkeys(ARCHS, "alive")
+    assert any(worker.stopped for worker in factory.made)  # what it held is free
+    found = list(Pool(Fatal([full, full]), 1, go_on).run("evaluate", ARCHS[:2]))
+    [failed] = [result for _, result in found if isinstance(result, Exception)]
+    assert str(failed).startswith("out of memory: 20 GiB; try smaller training.batch_size")
+    assert [result for _, result in found if result == "alive"]
+
+
+def test_what_runs_the_workers_is_looked_at_before_a_death_counts() -> None:
+    def gone() -> None:
+        if factory.made:
+            raise ClusterLostError("Ray died (raylet)")
+
+    factory = Factory(lambda arch: 0, [0] * 100)
+    with pytest.raises(ClusterLostError):
+        list(Pool(factory, 1, gone).run("note", ARCHS))
+    with pytest.raises(ClusterLostError):
+        ask(factory, "note", gone)
+
+
+def test_nobody_waits_for_an_answer_of_a_cluster_that_is_gone() -> None:
+    looked = iter(range(3))
+
+    def gone() -> None:
+        if next(looked, None) is None:
+            raise ClusterLostError("Ray died (gcs_server)")
+
+    with pytest.raises(ClusterLostError):
+        result_of(Future(), gone)

@@ -21,7 +21,8 @@ HERE = Path(__file__).parent
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """Return what each of two processes wrote down."""
-    folder = tmp_path_factory.mktemp("parallel")
+    folder = tmp_path_factory.mktemp("parallel") / "a #1, 50%25 done?"  # as a user may name a folder
+    folder.mkdir()
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), str(HERE)])}
     worker = [sys.executable, str(HERE / "parallel_worker.py"), str(folder)]
     run = subprocess.run(worker, env=environment, capture_output=True, text=True, timeout=120)

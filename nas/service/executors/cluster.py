@@ -61,7 +61,8 @@ import ray  # noqa: E402
 
 STARTS = 3  # attempts at a Ray of our own; a crowded machine needs more than one
 START_S = 120.0  # of each
-JOIN_S = 20.0  # to reach a cluster
+REACH_S = 8.0  # for something to answer at the address of a cluster
+JOIN_S = 15.0  # to join it then
 SILENCE_S = 30.0  # after which a cluster that was joined is taken for dead
 WATCH_S = 2.0  # between two looks at it
 CLOSE_S = 60.0
@@ -112,6 +113,7 @@ class Cluster:
         self._closed.set()
         if self._thread:
             self._thread.leave()
+            self._thread = None
 
     def _join(self) -> Any:
         where = address()
@@ -138,6 +140,7 @@ class Cluster:
             try:
                 return self._enter(START_S, options)
             except Exception as error:
+                self.close()
                 if attempt == STARTS:
                     raise WorkerError(
                         f"Ray starts within {START_S:.0f} seconds on a machine that is not overloaded: it did not in {STARTS} "
@@ -180,11 +183,8 @@ class Host:
         try:
             return self._entered.result(limit_s)
         except TimeoutError:
-            self.leave()
+            self._leave.set()  # should it come through after all
             raise TimeoutError(f"no answer within {limit_s:.0f} seconds") from None
-        except Exception:
-            self.leave()
-            raise
 
     def leave(self) -> None:
         """Disconnect; what was started ends. Where that takes too long, it is left behind."""
@@ -215,7 +215,7 @@ def _reach(where: str) -> None:
             f"RAY_ADDRESS names a Ray cluster as HOST:PORT, the port being that of ray start --head (6379): got {where!r}; "
             "correct it, or unset it for a Ray of the job's own"
         )
-    deadline = time.monotonic() + JOIN_S
+    deadline = time.monotonic() + REACH_S
     while True:
         try:
             socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()

@@ -21,6 +21,7 @@ from nas.service.executors.cluster import Cluster  # its settings come before Ra
 from nas.service.executors.deaths import death, note_faults, out_of_memory
 from nas.service.executors.executor import Report, Row
 from nas.service.executors.halving import Halving
+from nas.service.executors.waiting import watched
 
 # isort: split
 import ray
@@ -131,7 +132,11 @@ class RayExecutor:
 
         Raises:
             DeviceError: No machine of the cluster has the resource.
+            ClusterLostError: Ray is gone.
         """
+        return watched(lambda: self._worker(kind, args, cpus, gpus, resource), self.check)
+
+    def _worker(self, kind: type, args: tuple[Any, ...], cpus: float, gpus: float, resource: str | None) -> RayWorker:
         if resource is not None and resource not in ray.cluster_resources():  # type: ignore[no-untyped-call]
             have = json.dumps({resource: 1})
             raise DeviceError(

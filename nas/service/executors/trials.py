@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shutil
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from nas.core import CrashError, NasError, WorkerError
 from nas.service.executors.deaths import fault, note_faults, out_of_memory
 from nas.service.executors.executor import Report, Row
 from nas.service.executors.halving import Halving
+from nas.service.executors.waiting import watched
 
 RESTARTS = 2  # of a trial whose process died; it goes on from its own checkpoint
 
@@ -91,7 +91,7 @@ def run_trials(
     shutil.rmtree(folder, ignore_errors=True)  # of a driver that was killed
     folder.mkdir(parents=True)
     try:
-        _watched(fit, check)
+        watched(fit, check)
         if failed:
             raise _failure(failed[0], [folder / f"{config['name']}.fault" for config in configs])
     except Exception:
@@ -100,26 +100,6 @@ def run_trials(
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _watched(work: Callable[[], None], check: Callable[[], None]) -> None:
-    """Do some work in a thread, raise what it raises, and leave it behind where `check` raises."""
-    errors: list[BaseException] = []
-
-    def guarded() -> None:
-        try:
-            work()
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=guarded, name="nas-tune", daemon=True)
-    thread.start()
-    while thread.is_alive():
-        check()
-        thread.join(0.5)
-    check()  # what Tune makes of a Ray that died says nothing
-    if errors:
-        raise errors[0]
 
 
 def _failure(error: Exception, faults: Sequence[Path]) -> NasError:
