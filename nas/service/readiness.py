@@ -71,7 +71,8 @@ def check_batches(spec: JobSpec, data: MultiTaskData, definition: SpaceDefinitio
     if calibration_count(spec.search.calibration_images, images) == 1:
         where, remedy = "batch norms are recalibrated on 1 image", "write search.calibration_images: 2 or more"
     elif min(training.batch_size // processes, images // processes) <= 1:
-        where = f"a process trains on 1 image at a time (training.batch_size {training.batch_size}, {processes} processes)"
+        several = f", {processes} processes" if processes > 1 else ""
+        where = f"a process trains on 1 image at a time (training.batch_size {training.batch_size}{several})"
         remedy = f"write training.batch_size: {2 * processes} or more"
     else:
         return

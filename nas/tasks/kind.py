@@ -33,7 +33,8 @@ class Meter:
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Add a batch: the output of a head, and the target in the convention of `nas.data`."""
         prediction = prediction.detach().float()
-        self.add({**self._count(prediction, target), BROKEN: (~torch.isfinite(prediction)).sum()})
+        extremes = torch.stack(prediction.aminmax())  # NaN where anything is; one pass, and no mask of all values
+        self.add({**self._count(prediction, target), BROKEN: (~torch.isfinite(extremes)).sum()})
 
     def state(self) -> dict[str, Tensor]:
         """Return the sums, float64, on the CPU."""

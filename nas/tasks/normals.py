@@ -39,17 +39,14 @@ class NormalsMeter(Meter):
     def _count(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
         same_pixels(prediction, target, channels=3)
         truth, valid = target.float(), _valid(target)
-        # atan2 of sine and cosine; the arc cosine loses half the digits near zero. Lengths cancel.
-        sine = torch.linalg.cross(prediction, truth, dim=1).norm(dim=1)
-        angle = torch.rad2deg(torch.atan2(sine, (prediction * truth).sum(dim=1))).double()
-        angle = torch.where((prediction == 0).all(dim=1), 90.0, angle)  # no direction at all is no better than chance
+        angle, valid = _degrees(prediction, truth)[valid], valid.sum()  # of the pixels that have a normal, (n,)
         bins = 180 * BINS_PER_DEGREE
-        cell = torch.where(valid, (angle * BINS_PER_DEGREE).long().clamp(0, bins - 1), bins)
+        cell = (angle * BINS_PER_DEGREE).long().clamp_(0, bins - 1)
         return {
-            "angle": (angle * valid).sum(),
-            "within": torch.logical_and(angle < WITHIN_DEG, valid).sum(),
-            "count": valid.sum(),
-            "histogram": torch.bincount(cell.flatten(), minlength=bins + 1)[:-1],
+            "angle": angle.sum(dtype=torch.float64),
+            "within": (angle < WITHIN_DEG).sum(),
+            "count": valid,
+            "histogram": torch.bincount(cell, minlength=bins),
         }
 
     def _result(self, sums: Mapping[str, NDArray[np.float64]]) -> dict[str, float]:
@@ -57,6 +54,20 @@ class NormalsMeter(Meter):
         mean = ratio(angle, count)
         median = _median(sums["histogram"]) / BINS_PER_DEGREE if count else math.nan
         return {"error": mean, "mean_deg": mean, "median_deg": median, "within_11": 100 * ratio(within, count)}
+
+
+def _degrees(prediction: Tensor, truth: Tensor) -> Tensor:
+    """Return the angle between vectors (b, 3, h, w) at each pixel, (b, h, w); 90 where nothing is predicted.
+
+    By the arc tangent of sine and cosine: the arc cosine loses half the digits near zero. Lengths cancel. Planes are added up
+    one by one, which on a CPU takes a quarter of what operations along the second dimension take.
+    """
+    x, y, z = prediction.unbind(dim=1)
+    u, v, w = truth.unbind(dim=1)
+    sine = ((y * w - z * v).square_() + (z * u - x * w).square_() + (x * v - y * u).square_()).sqrt_()
+    angle = torch.atan2(sine, x * u + y * v + z * w).mul_(180 / math.pi)
+    nothing = (x == 0) & (y == 0) & (z == 0)
+    return angle.masked_fill_(nothing, 90.0)  # no direction at all is no better than chance
 
 
 def _median(histogram: NDArray[np.float64]) -> float:

@@ -25,8 +25,9 @@ class SegmentationMeter(Meter):
     def _count(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
         same_pixels(prediction, target)
         classes = prediction.shape[1]
-        cell = target.long() * classes + prediction.argmax(dim=1)
-        cell = torch.where(valid_classes(target, classes), cell, classes * classes)  # ignored pixels in a bin of their own
+        predicted = prediction.max(dim=1).indices  # on a CPU several times as fast as argmax
+        cell = torch.add(predicted, target, alpha=classes)
+        cell = cell.masked_fill(~valid_classes(target, classes), classes * classes)  # ignored pixels in a bin of their own
         counts = torch.bincount(cell.flatten(), minlength=classes * classes + 1)[:-1]
         return {"confusion": counts.view(classes, classes)}
 

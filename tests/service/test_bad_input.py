@@ -121,7 +121,7 @@ ROOMY = SpaceSpec(options={"channels": [8, 16], "decoder_channels": 8})
 @pytest.mark.parametrize(
     ("space", "training", "search", "images", "processes", "message"),
     [
-        (SHRINKING, {"batch_size": 1}, {}, 24, 1, r"batch_size 1, 1 processes\); write training.batch_size: 2 or more"),
+        (SHRINKING, {"batch_size": 1}, {}, 24, 1, r"batch_size 1\); write training.batch_size: 2 or more"),
         (SHRINKING, {"batch_size": 3}, {}, 24, 2, r"batch_size 3, 2 processes\); write training.batch_size: 4 or more"),
         (SHRINKING, {}, {}, 3, 2, "give at least 4 training images: there are 3"),
         (SHRINKING, {}, {"calibration_images": 1}, 24, 1, r"recalibrated on 1 image; write search\.calibration_images: 2"),

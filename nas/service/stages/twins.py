@@ -75,8 +75,8 @@ def _compare(context: JobContext, metrics: Mapping[str, Mapping[str, float]]) ->
         lost = without_zero(found, context.definition.tasks, KINDS)
         if not lost:
             continue
-        twins = ", ".join(f"{name} is {value:g}" for name, value in lost.items())
-        why = f"delta_m is relative to networks trained for one task alone: on the {split} split {twins} of such a one"
+        twins = ", ".join(f"{name} {value:g}" for name, value in lost.items())
+        why = f"delta_m is relative to networks trained for one task alone, and on the {split} split these reach {twins}"
         if any(objective.metric == "delta_m" for objective in context.spec.objectives):
             raise UserError(f"{why}; give training.twin_epochs more, mend the data, or remove delta_m from objectives")
         context.store.log(context.job, f"{why}; there is no delta_m", "warning")
