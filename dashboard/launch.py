@@ -22,11 +22,13 @@ def command(store_url: str | None, port: int, browser: bool) -> list[str]:
         "server.address": "localhost",
         "server.headless": "false" if browser else "true",
         "server.fileWatcherType": "none",
+        "server.showEmailPrompt": "false",  # or the first start of a user would wait for an answer
         "browser.gatherUsageStats": "false",
     }
     options = [f"--{name}={value}" for name, value in flags.items()]
     store = [] if store_url is None else ["--", "--store", store_url]
-    return [sys.executable, "-m", "streamlit", "run", str(APP), *options, *store]
+    # -P: a module of the working folder is not taken for one of ours
+    return [sys.executable, "-P", "-m", "streamlit", "run", str(APP), *options, *store]
 
 
 def launch(store_url: str | None = None, port: int = 8501, browser: bool = True) -> None:

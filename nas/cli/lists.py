@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +11,7 @@ import typer
 from nas.cli.errors_of_predictions import SCREENED, predictor_row, screening_rows
 from nas.cli.fronts import columns, contract, measured_front
 from nas.cli.options import FormatOption, JobArgument, StoreOption, opened
-from nas.cli.tables import show
+from nas.cli.tables import json_text, show
 from nas.core import JobRecord, StageRecord
 
 
@@ -31,11 +32,9 @@ def status(ctx: typer.Context, job: JobArgument = "latest", form: FormatOption =
     predictors = [predictor_row(report) for report, _ in opened_store.predictors(record.id)]
     screening = screening_rows(opened_store.stages(record.id))
     if form == "json":
-        import json
-
         details = {**_job_row(record), "folder": str(record.folder), "error": record.error, "stages": stages, "events": events}
         details |= {"predictors": predictors, "screening": screening}
-        typer.echo(json.dumps(details, indent=2, ensure_ascii=False))
+        typer.echo(json_text(details, sys.stdout))
     elif form == "csv":
         show(stages, form)
     else:

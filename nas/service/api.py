@@ -77,7 +77,7 @@ def resume_in_background(store: SqlStore, job: JobId) -> None:
         store.set_state(job, JobState.QUEUED)  # so that whoever watches it waits for the driver
     with (store.folder(job) / "driver.log").open("ab") as output:
         driver = subprocess.Popen(
-            [sys.executable, "-m", "nas.service.driver", job],
+            [sys.executable, "-P", "-m", "nas.service.driver", job],  # -P: the user's own predictors.py is not ours
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -250,7 +250,7 @@ def test_what_the_store_does_not_hold_is_a_sentence(
 
 def test_launch_serves_this_machine_and_sends_nothing_home() -> None:
     command = launch.command("sqlite:///nas.db", 8601, browser=False)
-    assert command[:4] == [sys.executable, "-m", "streamlit", "run"]
+    assert command[:5] == [sys.executable, "-P", "-m", "streamlit", "run"]
     assert {"--server.headless=true", "--browser.gatherUsageStats=false", "--server.address=localhost"} <= set(command)
     assert command[-3:] == ["--", "--store", "sqlite:///nas.db"]
     assert "--store" not in launch.command(None, 8601, browser=True)
