@@ -14,5 +14,6 @@ page = st.navigation(pages, position="hidden")
 try:
     shell.sidebar()
     page.run()
+    shell.damages()
 except Exception as error:  # a page is never a traceback; the way around stays
     shell.sentence(error)

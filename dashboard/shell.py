@@ -49,6 +49,12 @@ def sentence(error: Exception) -> None:
         st.error(f"This part of the page cannot be drawn: {unforeseen(error, log_folders())}.", icon=":material/error:")
 
 
+def damages() -> None:
+    """Say what of the store could not be read, and is missing on this page."""
+    for line in source.damages():
+        st.warning(f"{line[:1].upper()}{line[1:]}.", icon=":material/broken_image:")
+
+
 def fragment(run_every_s: float | None = None) -> Callable[[Callable[[], None]], Callable[[], None]]:
     """Return a decorator: the part of a page that is drawn again on its own, every `run_every_s` seconds where given."""
 

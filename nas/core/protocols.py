@@ -55,6 +55,7 @@ class Store(Protocol):
     """Values in, values out; never a row object. Only a job's driver writes to it; anyone may read at any time.
 
     Every method is one transaction. Writes are idempotent, so that a stage that was killed can be run again.
+    Rows that are damaged are left out of lists; a job or a stage that is damaged is a `StoreError`.
     A `job` argument that is not known raises `NotFoundError`.
     """
 
@@ -110,8 +111,8 @@ class Store(Protocol):
         """Append to the job's log."""
         ...
 
-    def events(self, job: JobId) -> list[Event]:
-        """Return the job's log, oldest first."""
+    def events(self, job: JobId, last: int | None = None) -> list[Event]:
+        """Return the job's log, oldest first; the last lines only where `last` says how many."""
         ...
 
     def add(self, job: JobId, rows: Iterable[Evaluation]) -> int:

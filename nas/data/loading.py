@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 
 from nas.core import DataError, DataSpec, Task, TaskSpec, nearest
+from nas.core.unforeseen import one_line
 from nas.data.cifar100 import Cifar100
 from nas.data.dataset import MultiTaskData, Split
 from nas.data.digits import Digits
@@ -44,8 +46,9 @@ def load_data(spec: DataSpec, tasks: Sequence[TaskSpec], seed: int) -> MultiTask
         chosen = _choose(spec, data.tasks, tasks)
     else:
         source = _source(spec.name)
-        chosen = _choose(spec, source.tasks(spec), tasks)
-        data = source.load(spec, chosen)
+        with _reading(spec):
+            chosen = _choose(spec, source.tasks(spec), tasks)
+            data = source.load(spec, chosen)
     train, val, test = (_only(split, chosen) for split in (data.train, data.val, data.test))
     if len(val) == 0:
         train, val = _hold_out(train, test, spec.val_fraction, seed)
@@ -64,7 +67,9 @@ def known_tasks(spec: DataSpec) -> tuple[Task, ...] | None:
         if spec.path is not None and allowed is not None and "path" not in allowed:
             raise DataError(f"data {spec.name!r} takes no path, and one was given: {spec.path}; remove `path`")
         return None
-    return _source(spec.name).tasks(spec)
+    source = _source(spec.name)
+    with _reading(spec):
+        return source.tasks(spec)
 
 
 def known_shape(spec: DataSpec) -> tuple[int, int, int] | None:
@@ -73,7 +78,11 @@ def known_shape(spec: DataSpec) -> tuple[int, int, int] | None:
     Raises:
         DataError: Unknown data, a missing file, or an option that is not allowed.
     """
-    return None if spec.name.startswith(PREFIX) else _source(spec.name).shape(spec)
+    if spec.name.startswith(PREFIX):
+        return None
+    source = _source(spec.name)
+    with _reading(spec):
+        return source.shape(spec)
 
 
 def data_options(name: str) -> tuple[str, ...] | None:
@@ -91,6 +100,20 @@ def _source(name: str) -> DataSource:
     if name not in SOURCES:
         raise DataError(f"there is no data {name!r}; {nearest(name, [*SOURCES, f'{PREFIX}package.module:function'])}")
     return SOURCES[name]
+
+
+@contextmanager
+def _reading(spec: DataSpec) -> Iterator[None]:
+    """Turn whatever a damaged file makes a source raise into a sentence."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(
+            f"a data set is as docs/data.md describes it: {spec.name!r} at {spec.path} cannot be read "
+            f"({type(error).__name__}: {one_line(error)}); fetch or make it again"
+        ) from error
 
 
 def _choose(spec: DataSpec, offered: Sequence[Task], asked: Sequence[TaskSpec]) -> tuple[Task, ...]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nas.core import ArchConfig, Artifact, JobId, JobSpec, NotFoundError, Stage, StageState, Store, UserError
-from nas.core.affinity import AFFINITY, Affinity, Tree
+from nas.core.affinity import AFFINITY, Affinity, Tree, stored_affinity
 from nas.core.branching import branching_picks
 from nas.data import batches, load_data
 from nas.service.context import JobContext
@@ -143,7 +143,7 @@ def stored(store: Store, job: JobId) -> Affinity | None:
     """Return what was measured before, whole and as it was written; None where it was not."""
     for artifact in store.artifacts(job, AFFINITY):
         if artifact.path.is_file() and sha256(artifact.path) == artifact.sha256:
-            return Affinity.from_json(artifact.path.read_text(encoding="utf-8"))
+            return stored_affinity(artifact.path)
     return None
 
 

@@ -18,10 +18,12 @@ def open_store(url: str | None = None, create: bool = True) -> SqlStore:
         create: Whether an absent SQLite file is made and an empty database filled.
 
     Returns:
-        A `nas.core.Store`. Its jobs' folders are beside a SQLite file, else in the user's data folder.
+        A `nas.core.Store`. Its jobs' folders are beside a SQLite file, else in the user's data folder. A SQLite file that
+        cannot be written can be read.
 
     Raises:
         StoreError: It cannot be opened, or is absent and `create` is False.
     """
     location = locate(url)
-    return SqlStore(connect(location, create), location.home)
+    engine, writable = connect(location, create)
+    return SqlStore(engine, location.home, writable)

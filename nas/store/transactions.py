@@ -9,11 +9,12 @@ from typing import cast
 
 from sqlalchemy import Engine, Table, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError, IntegrityError
 from sqlalchemy.orm import Session
 
-from nas.core import ArchConfig, JobId, NotFoundError, Stage, StoreError
+from nas.core import ArchConfig, JobId, NotFoundError, Stage
 from nas.store import encoding
+from nas.store.answers import unanswered
 from nas.store.encoding import Row
 from nas.store.models import ArchitectureRow, Base, JobRow, StageRow
 
@@ -28,6 +29,8 @@ class Transactions:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._writing = engine.execution_options(begin="IMMEDIATE")
+        server = engine.dialect.name != "sqlite"
+        self._place = engine.url.render_as_string() if server else str(engine.url.database)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -35,8 +38,10 @@ class Transactions:
         try:
             with Session(self.engine) as session:
                 yield session
-        except OperationalError as error:
-            raise _unanswered(error) from error
+        except IntegrityError:  # a mistake of ours, not of the database
+            raise
+        except DatabaseError as error:
+            raise unanswered(error, self._place) from error
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -44,8 +49,10 @@ class Transactions:
         try:
             with Session(self._writing) as session, session.begin():
                 yield session
-        except OperationalError as error:
-            raise _unanswered(error) from error
+        except IntegrityError:  # a mistake of ours, not of the database
+            raise
+        except DatabaseError as error:
+            raise unanswered(error, self._place) from error
 
 
 def insert(session: Session, table: type[Base], rows: Sequence[Row], replace: tuple[str, ...] = ()) -> int:
@@ -104,8 +111,3 @@ def unknown_job(job: str) -> str:
 def now() -> datetime:
     """Return the moment, aware."""
     return datetime.now(UTC)
-
-
-def _unanswered(error: OperationalError) -> StoreError:
-    reason = str(error.orig).strip().splitlines()[0]
-    return StoreError(f"the store did not answer: {reason}; check its disk or server and try again")
