@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from nas import __version__
-from nas.cli import affinity, control, export, files, finetune, lists, pages, runs
+from nas.cli import affinity, control, export, files, finetune, lists, pages, runs, trusting
 from nas.cli.options import StoreOption
 from nas.core import CancelledError, NasError, UserError
 from nas.core.unforeseen import unforeseen
@@ -98,6 +98,7 @@ app.command("devices")(lists.devices)
 app.command("dashboard")(pages.dashboard)
 app.command("demo")(runs.demo)
 app.command("optuna")(export.optuna)
+app.command("trust")(trusting.trust)
 
 
 def main() -> None:

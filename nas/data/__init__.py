@@ -3,6 +3,7 @@
 from nas.data.batches import batches
 from nas.data.dataset import IGNORE_IMAGE, IGNORE_PIXEL, MultiTaskData, Split, input_spec, shard
 from nas.data.loading import data_options, known_shape, known_tasks, load_data
+from nas.data.python import find_function
 
 __all__ = [
     "IGNORE_IMAGE",
@@ -11,6 +12,7 @@ __all__ = [
     "Split",
     "batches",
     "data_options",
+    "find_function",
     "input_spec",
     "known_shape",
     "known_tasks",

@@ -14,7 +14,7 @@ from nas.data.cifar100 import Cifar100
 from nas.data.dataset import MultiTaskData, Split
 from nas.data.digits import Digits
 from nas.data.nyuv2 import NYUv2
-from nas.data.python import PREFIX, call_function, find_function, function_options
+from nas.data.python import PREFIX, call_function, declared_function
 from nas.data.scenes import Scenes
 from nas.data.source import DataSource
 
@@ -60,10 +60,10 @@ def known_tasks(spec: DataSpec) -> tuple[Task, ...] | None:
 
     Raises:
         DataError: Unknown data, a missing file, a path where there is no file, an option that is not allowed, or a function
-            that cannot be imported.
+            that is not there; it is looked for and not imported.
     """
     if spec.name.startswith(PREFIX):
-        allowed = function_options(find_function(spec.name))
+        allowed = declared_function(spec.name)
         if spec.path is not None and allowed is not None and "path" not in allowed:
             raise DataError(f"data {spec.name!r} takes no path, and one was given: {spec.path}; remove `path`")
         return None
@@ -89,10 +89,10 @@ def data_options(name: str) -> tuple[str, ...] | None:
     """Return the options that a data set's loader takes; None where it takes any.
 
     Raises:
-        DataError: Unknown data, or a user's function that cannot be imported.
+        DataError: Unknown data, or a user's function that is not there; it is not imported.
     """
     if name.startswith(PREFIX):
-        return function_options(find_function(name))
+        return declared_function(name)
     return tuple(_source(name).options)
 
 

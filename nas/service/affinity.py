@@ -16,6 +16,7 @@ from nas.core.affinity import AFFINITY, Affinity, Tree, stored_affinity
 from nas.core.branching import branching_picks
 from nas.data import batches, load_data
 from nas.service.context import JobContext
+from nas.service.trust import trusted_spec
 from nas.service.workers import CHECKPOINT, job_data, job_definition, job_evaluator
 from nas.supernet import Alone, Branching, Features, MultiTaskNet, SpaceDefinition, Supernet
 from nas.train.affinity import (
@@ -108,7 +109,7 @@ def affinity(store: Store, job: JobId, measure: Measure | None = None) -> Affini
         UserError: The job has one task, or its supernet is not trained or not as it was trained.
     """
     record = store.job(job)
-    folder, spec = store.folder(record.id), record.spec
+    folder, spec = store.folder(record.id), trusted_spec(store, record.id)
     if len(spec.tasks) < 2:
         raise UserError(
             f"an affinity is between two tasks or more: job {record.id} has {spec.tasks[0].name} alone; "

@@ -28,9 +28,11 @@ from nas.core.refinement import verified
 from nas.search import to_optuna
 from nas.service.driver import is_alive, run
 from nas.service.exporting import export_arch
+from nas.service.jobchecks import check_own
 from nas.service.jobfile import read_job
 from nas.service.reuse import REUSED, adopt
 from nas.service.stages.search import SEARCH
+from nas.service.trust import remember, trusted_spec
 from nas.service.workers import ProfileWorker, job_data, job_definition
 from nas.store import SqlStore
 from nas.supernet import SpaceDefinition
@@ -50,12 +52,16 @@ __all__ = [
 
 
 def create(store: SqlStore, spec: JobSpec) -> JobId:
-    """Store a job to be run and return its id.
+    """Store a job of this user's to be run and return its id; what it brings along is imported, and may run from now on.
 
     Raises:
-        UserError: It reuses the supernet of a job that does not exist, is not trained, or is of another kind.
+        UserError: What it brings along cannot be imported, or it reuses the supernet of a job that does not exist, is not
+            trained, or is of another kind.
     """
-    return store.create_job(adopt(store, spec))
+    adopted = adopt(store, spec)
+    check_own(spec)
+    remember(spec)
+    return store.create_job(adopted)
 
 
 def submit(store: SqlStore, spec: JobSpec) -> JobId:
@@ -69,8 +75,9 @@ def resume_in_background(store: SqlStore, job: JobId) -> None:
     """Start a driver that outlives this process; what it prints is in ``driver.log`` in the job's folder.
 
     Raises:
-        UserError: The job is done.
+        UserError: The job is done, or brings along code that may not run.
     """
+    trusted_spec(store, job)
     if store.job(job).state is JobState.DONE:
         raise UserError(f"a job that is not done can go on: {job} is done; nas pareto {job} prints its front")
     if store.job(job).state in (JobState.FAILED, JobState.CANCELLED):
@@ -161,12 +168,12 @@ def profile_job(store: SqlStore, job: JobId, arch: str = "largest", device: str 
         DeviceError: There is no such device.
     """
     known = {row.arch.key: row.arch for row in store.evaluations(job)} | {row.arch.key: row.arch for row in store.profiles(job)}
-    return _profile(store.job(job).spec, arch, device, known)
+    return _profile(trusted_spec(store, job), arch, device, known)
 
 
 def write_optuna(store: SqlStore, job: JobId, storage_url: str) -> str:
     """Write a job's search into an Optuna storage and return the study's name."""
-    spec = store.job(job).spec
+    spec = trusted_spec(store, job)
     space = job_definition(spec, job_data(spec)).space
     rows = [*store.evaluations(job, REUSED), *store.evaluations(job, SEARCH)]
     return to_optuna(space, spec.objectives, rows, storage_url, f"{spec.name}-{job}")

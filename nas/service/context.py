@@ -11,6 +11,7 @@ from pathlib import Path
 from nas.core import CancelledError, CurvePoint, JobId, JobSpec, JobState, Stage, StageState, Store
 from nas.data import MultiTaskData
 from nas.service.executors import Executor
+from nas.service.trust import trusted_spec
 from nas.service.workers import job_data, searched_definition
 from nas.supernet import SpaceDefinition
 
@@ -29,7 +30,7 @@ class JobContext:
 
     def __init__(self, store: Store, job: JobId, executor: Executor) -> None:
         self.store, self.job, self.executor = store, job, executor
-        self.spec: JobSpec = store.job(job).spec
+        self.spec: JobSpec = trusted_spec(store, job)
         self.folder: Path = store.folder(job)
         self._cancelled = threading.Event()
         self._over = threading.Event()

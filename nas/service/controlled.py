@@ -17,6 +17,7 @@ from nas.service.control import control_table
 from nas.service.exporting import export_arch
 from nas.service.stages.search import not_finite
 from nas.service.stages.verify import VERIFY, keep_picture
+from nas.service.trust import trusted_spec
 from nas.service.workers import EvalWorker, ProfileWorker, job_data
 from nas.tasks import KINDS
 from nas.tasks.delta import delta_m
@@ -108,7 +109,7 @@ def measured(store: Store, job: JobId, arch: ArchConfig) -> Evaluation:
         for row in store.evaluations(job, stage):
             if row.arch == arch and not row.failure:
                 return row
-    spec, folder = store.job(job).spec, store.folder(job)
+    spec, folder = trusted_spec(store, job), store.folder(job)
     metrics, content, picture = EvalWorker(spec, folder, torch.get_num_threads()).verify(arch, job)
     stages = store.stages(job)
     twins = stages[Stage.TWINS].result.get("test") if Stage.TWINS in stages else None

@@ -23,6 +23,7 @@ from nas.core import CancelledError, JobId, JobState, Stage, Store, UserError
 from nas.service import stages
 from nas.service.context import JobContext
 from nas.service.executors import make_executor
+from nas.service.trust import trusted_spec
 
 Step = tuple[Stage, Callable[[JobContext], None]]
 TOGETHER: tuple[tuple[Step, ...], ...] = (
@@ -44,16 +45,17 @@ def run(store: Store, job: JobId) -> JobState:
         job: Its id.
 
     Raises:
-        UserError: Another driver runs the job, or a mistake of the user's that shows only now.
+        UserError: Another driver runs the job, it brings along code that may not run, or a mistake of the user's that shows
+            only now.
         CancelledError: The job was cancelled meanwhile; its state says so.
         NasError: A stage failed; the job's state and error say so.
     """
-    # Ray prints the death of a worker on standard output, which belongs to what the command line answers.
-    with claimed(store, job), contextlib.redirect_stdout(sys.stderr):
+    spec = trusted_spec(store, job)
+    with claimed(store, job):
         store.set_state(job, JobState.RUNNING)
         context: JobContext | None = None
         try:
-            executor = make_executor(store.job(job).spec.executor)
+            executor = make_executor(spec.executor)
             try:
                 context = JobContext(store, job, executor)
                 _together(context, TOGETHER)

@@ -12,6 +12,7 @@ from nas.core.refinement import has_own_weights, inherited_arch
 from nas.data import MultiTaskData
 from nas.export import CardFacts, export_model
 from nas.service.candidates import candidate_file, file_metrics, kept_file, samples
+from nas.service.trust import trusted_spec
 from nas.service.workers import CHECKPOINT, job_data, job_definition, job_evaluator
 from nas.supernet import MultiTaskNet
 from nas.tasks import task_kind
@@ -38,7 +39,7 @@ def export_arch(store: Store, job: JobId, row: Evaluation, out: Path | None) -> 
     Raises:
         ExportError: The file differs from torch, or its accuracy or latency from what was verified. No file is left.
     """
-    spec, folder = store.job(job).spec, store.folder(job)
+    spec, folder = trusted_spec(store, job), store.folder(job)
     data = job_data(spec)
     module = _module(store, job, row, data).cpu()
     device = load_device(spec.devices[0])
@@ -94,7 +95,7 @@ def export_arch(store: Store, job: JobId, row: Evaluation, out: Path | None) -> 
 
 def _module(store: Store, job: JobId, row: Evaluation, data: MultiTaskData) -> MultiTaskNet:
     """Return the network of a verified evaluation with the weights it was verified with: the supernet's, or its own."""
-    spec, folder = store.job(job).spec, store.folder(job)
+    spec, folder = trusted_spec(store, job), store.folder(job)
     own = has_own_weights(row.arch)
     files = [artifact.path for artifact in store.artifacts(job, REFINED, row.arch.key)] if own else [folder / CHECKPOINT]
     for path in files:

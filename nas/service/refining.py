@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +101,7 @@ def refine(store: Store, job: JobId, row: Evaluation, wanted: Refinement, say: S
             f"give the key of its subnet, {inherited_arch(row.arch).key}"
         )
     folder = record.folder / "refining"
-    with claimed(store, job), contextlib.redirect_stdout(sys.stderr):
+    with claimed(store, job):
         executor = make_executor(record.spec.executor)
         context: JobContext | None = None
         try:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from nas.store.connection import connect
-from nas.store.location import locate, log_folders
+from nas.store.location import home, locate, log_folders
 from nas.store.sql import SqlStore
 
-__all__ = ["SqlStore", "log_folders", "open_store"]
+__all__ = ["SqlStore", "home", "log_folders", "open_store"]
 
 
 def open_store(url: str | None = None, create: bool = True) -> SqlStore:

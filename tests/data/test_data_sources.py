@@ -175,7 +175,7 @@ def test_without_a_share_for_validation_it_is_the_test_split(folder: Path) -> No
         (DataSpec("cifar100_mtl", "nowhere.npz"), "there is no file"),
         (DataSpec("digits", options={"size": 3}), "nothing is allowed"),
         (DataSpec("python:nothing"), "python:package.module:function"),
-        (DataSpec("python:no_such_module_anywhere:f"), "cannot be imported: ModuleNotFoundError"),
+        (DataSpec("python:no_such_module_anywhere:f"), "cannot be found; run from the folder"),
         (DataSpec("python:json:lods"), "did you mean 'loads'"),
     ],
 )
