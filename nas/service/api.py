@@ -12,6 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from hw_profiles.devices import job_device
 from nas.core import (
     ArchConfig,
     JobId,
@@ -189,6 +190,7 @@ def _profile(spec: JobSpec, arch: str, device: str | None, known: Mapping[str, A
     picked = _find(definition, arch, known)
     name = device or spec.devices[0]
     worker = ProfileWorker(spec, name)
+    name = job_device(spec, name).name
     worker.use_reference(worker.calibrate()[1])
     latency, counted, _ = worker.profile(picked)
     return {

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from hw_profiles.devices import load_device
+from hw_profiles.devices import job_device
 from nas.core import ArchConfig, DeviceError, Evaluation, JobId, Objective, ObjectiveError, Source, Stage, Store, UserError
 from nas.core.control import Controlled
 from nas.service.candidates import keep_file
@@ -65,7 +65,7 @@ def export_controlled(
     table, asked = control_table(store, job), budget
     assert budget.limit is not None, "an upper bound"
     table.decoders(budget, preference)  # raises where the budget or the preferences cannot be met
-    if budget.device and load_device(budget.device).resource:
+    if budget.device and job_device(store.job(job).spec, budget.device).resource:
         raise DeviceError(f"an export measures on this machine: {budget.device} is another; budget a local device")
     found: list[Evaluation] = []
     for _ in range(ATTEMPTS):
@@ -119,7 +119,7 @@ def measured(store: Store, job: JobId, arch: ArchConfig) -> Evaluation:
     if bad:
         raise UserError(f"subnet {arch.key} cannot be measured: {not_finite(bad, metrics)}")
     std, prints = {}, []
-    for device in map(load_device, spec.devices):
+    for device in (job_device(spec, name) for name in spec.devices):
         if device.resource:
             continue  # another machine
         worker = ProfileWorker(spec, device.name)

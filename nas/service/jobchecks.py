@@ -67,8 +67,8 @@ def check(spec: JobSpec, document: Document, folder: Path) -> JobSpec:
     tasks = _tasks(spec, document)
     _space(spec, tasks, document)
     devices = _devices(spec, document, folder)
-    spec = dataclasses.replace(spec, devices=tuple(path for path, _ in devices))
-    return check_objectives(spec, [device.name for _, device in devices], tasks, document)
+    names = tuple(device.name for device in devices)
+    return check_objectives(dataclasses.replace(spec, devices=names, targets=devices), names, tasks, document)
 
 
 def _ranges(spec: JobSpec, document: Document) -> None:
@@ -203,8 +203,8 @@ def _known_options(given: Mapping[str, Any], allowed: Sequence[str] | None, part
             raise document.error((part, "options", option), f"{part}.options has no key {option!r}; {nearest(option, allowed)}")
 
 
-def _devices(spec: JobSpec, document: Document, folder: Path) -> list[tuple[str, Device]]:
-    """Return each device as (name or absolute path, device)."""
+def _devices(spec: JobSpec, document: Document, folder: Path) -> tuple[Device, ...]:
+    """Return the devices that names and paths name, as their files have them now."""
     from hw_profiles.devices import load_device
 
     if not spec.devices:
@@ -214,6 +214,6 @@ def _devices(spec: JobSpec, document: Document, folder: Path) -> list[tuple[str,
         if name.endswith((".yaml", ".yml")):
             name = str((folder / Path(name).expanduser()).resolve())
         with document.at(("devices", i)):
-            loaded.append((name, load_device(name)))
-    _unique([device.name for _, device in loaded], "devices", document)
-    return loaded
+            loaded.append(load_device(name))
+    _unique([device.name for device in loaded], "devices", document)
+    return tuple(loaded)

@@ -69,9 +69,9 @@ def check_measured(spec: JobSpec, tasks: Sequence[Task]) -> None:
     Raises:
         ObjectiveError: Nobody measures an objective, or its direction is wrong.
     """
-    from hw_profiles.devices import load_device
+    from hw_profiles.devices import job_device
 
-    devices = [load_device(name).name for name in spec.devices]
+    devices = [job_device(spec, name).name for name in spec.devices]
     known = _metrics([task.name for task in tasks], devices, tasks)
     for objective in spec.objectives:
         if objective.metric not in known:

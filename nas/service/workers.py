@@ -12,7 +12,7 @@ import onnx
 import torch
 
 from hw_profiles.counting import count_cost
-from hw_profiles.devices import fingerprint, load_device
+from hw_profiles.devices import fingerprint, job_device
 from hw_profiles.node_times import node_times
 from hw_profiles.operators import operators
 from hw_profiles.timing import LatencyMeter
@@ -152,7 +152,7 @@ class ProfileWorker:
     def __init__(self, spec: JobSpec, device: str) -> None:
         torch.set_num_threads(1)
         self._spec = spec
-        self._device = load_device(device)
+        self._device = job_device(spec, device)
         self._data = job_data(spec)
         self._definition = job_definition(spec, self._data)
         self._meter: LatencyMeter | None = None

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from hw_profiles.devices import load_device
+from hw_profiles.devices import job_device
 from nas.core import ArchConfig, Artifact, Evaluation, JobId, Objective, Stage, Store, UserError, front
 from nas.core.evaluation import Source
 from nas.service.candidates import keep_file
@@ -94,7 +94,7 @@ def measured(
         ((_, latency),) = timer.run("measure", [content])
         if isinstance(latency, Exception):
             raise latency
-        metric = f"latency_ms@{load_device(name).name}"
+        metric = f"latency_ms@{job_device(context.spec, name).name}"
         latencies[metric], spreads[metric] = latency.ms, latency.spread * latency.ms
     keep_file(store, job, arch, content)
     keep_picture(store, job, arch, picture)
