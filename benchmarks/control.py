@@ -29,7 +29,8 @@ from nas.core.control import Controlled, ControlTable
 from nas.search.controllability import budgets, controllability
 from nas.service.candidates import candidate_file
 from nas.service.control import control_table
-from nas.service.workers import EvalWorker, job_data, job_definition
+from nas.service.job_data import job_data
+from nas.service.workers import EvalWorker, job_definition
 from nas.store import SqlStore, open_store
 
 RANDOM_SUBNETS = 2_000

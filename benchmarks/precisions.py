@@ -23,7 +23,8 @@ from hw_profiles.timing import LatencyMeter
 from nas.core import ArchConfig, Precision, SearchSpace, UserError, with_policy
 from nas.export import weight_bytes
 from nas.service.candidates import candidate_file, file_metrics
-from nas.service.workers import job_data, job_evaluator
+from nas.service.job_data import job_data
+from nas.service.workers import job_evaluator
 from nas.store import open_store
 from nas.supernet import blocks
 

@@ -38,7 +38,8 @@ from nas.core import (
 )
 from nas.service import api
 from nas.service.candidates import candidate_file, file_metrics
-from nas.service.workers import job_data, job_evaluator
+from nas.service.job_data import job_data
+from nas.service.workers import job_evaluator
 from nas.store import SqlStore, open_store
 from nas.supernet import blocks
 from nas.tasks import KINDS

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.core import Device, DeviceError, Fingerprint, JobSpec, nearest
+from nas.core.cores import usable_cores
 
 BUILT_IN = Path(__file__).parent / "devices"
 FOLDER_VARIABLE = "NAS_DEVICES"
@@ -64,7 +65,7 @@ def fingerprint(device: Device) -> Fingerprint:
 
     return Fingerprint(
         cpu=cpu_name(),
-        cores=os.cpu_count() or 1,
+        cores=usable_cores(),
         onnxruntime=onnxruntime.__version__,
         provider=device.provider,
         threads=device.threads,

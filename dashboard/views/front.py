@@ -15,6 +15,7 @@ from dashboard.cards import predictor
 from dashboard.cards.predictor import UNKNOWN
 from nas.core import JobState, Objective, ObjectiveError, recommend
 from nas.core import front as pareto_front
+from nas.core.preference import measured_tasks
 from nas.core.refinement import verified as measured_in_full
 
 NONE = "none"
@@ -160,7 +161,8 @@ def body() -> None:
         view = choose(names)
         drawing = st.container()
         limited = limits(frame) if verified else list(objectives)
-    tasks = [task.name for task in job.spec.tasks if f"error.{task.name}" in names]
+    known = measured_tasks(verified)
+    tasks = [task.name for task in job.spec.tasks if task.name in known]
     with side:
         cards = st.container()
         weights = preferences(tasks) if verified else {}

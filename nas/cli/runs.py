@@ -118,9 +118,8 @@ def _drive(store: Store, job: JobId, say_id: bool = True) -> None:
         with Progress(store, job), contextlib.redirect_stdout(sys.stderr):
             api.run(store, job)
         _ending(store, job)
-    except KeyboardInterrupt:
-        store.set_state(job, JobState.CANCELLED)
-        raise CancelledError(f"cancelled; nas resume {job} goes on where it stood") from None
+    except KeyboardInterrupt:  # before it ran, or after: whoever runs a job takes care of its state
+        raise CancelledError(f"interrupted; nas resume {job} goes on where it stood") from None
     finally:
         if say_id:
             typer.echo(job)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from nas.cli.options import Format
+from nas.core.json_text import to_json
 
 Row = Mapping[str, Any]
 
@@ -24,7 +24,7 @@ def show(rows: Sequence[Row], form: Format, empty: str = "nothing here", out: Te
     """
     stream = out or sys.stdout
     if form == "json":
-        stream.write(json_text([dict(row) for row in rows], stream) + "\n")
+        stream.write(json_text(rows, stream) + "\n")
     elif form == "csv":
         writer = csv.writer(stream, lineterminator="\n")
         if rows:
@@ -38,13 +38,13 @@ def show(rows: Sequence[Row], form: Format, empty: str = "nothing here", out: Te
 
 def json_text(value: Any, stream: TextIO) -> str:
     """Return the JSON of a value, in ASCII where the stream's encoding does not hold every letter."""
-    return json.dumps(value, indent=2, ensure_ascii=not (stream.encoding or "").lower().startswith("utf"))
+    return to_json(value, indent=2, ensure_ascii=not (stream.encoding or "").lower().startswith("utf"))
 
 
 def _cell(value: Any) -> str:
     if isinstance(value, Mapping | list | tuple):
-        return json.dumps(value, ensure_ascii=False)
-    return "" if value is None else str(value)
+        return to_json(value, ensure_ascii=False)
+    return "" if value is None or value != value else str(value)  # NaN differs from itself
 
 
 def _table(rows: Sequence[Row], stream: TextIO) -> None:

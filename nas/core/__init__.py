@@ -5,13 +5,17 @@ from nas.core.device import Device, Fingerprint, Latency
 from nas.core.errors import (
     ArchError,
     CancelledError,
+    ClusterLostError,
+    CrashError,
     DataError,
     DeviceError,
     ExportError,
     JobFileError,
+    LostLeaseError,
     NasError,
     NotFoundError,
     ObjectiveError,
+    OutOfMemoryError,
     StoreError,
     UserError,
     WorkerError,
@@ -36,7 +40,7 @@ from nas.core.objective import Objective, parse_limit, parse_preference, to_mini
 from nas.core.pareto import hypervolume, pareto_mask
 from nas.core.precision import PRECISIONS, Precision, is_fp32, policy_of, with_policy, without_policy
 from nas.core.preference import recommend
-from nas.core.protocols import Predictor, Searcher, Store
+from nas.core.protocols import LeasedStore, Predictor, Searcher, Store
 from nas.core.records import Artifact, CurvePoint, Event, JobRecord, PredictorReport, Profile, StageRecord
 from nas.core.space import Aliases, Choice, SearchSpace
 from nas.core.task import InputSpec, Metric, Task
@@ -51,7 +55,9 @@ __all__ = [
     "BoolArray",
     "CancelledError",
     "Choice",
+    "ClusterLostError",
     "Codes",
+    "CrashError",
     "CurvePoint",
     "DataError",
     "DataSpec",
@@ -70,12 +76,15 @@ __all__ = [
     "JobSpec",
     "JobState",
     "Latency",
+    "LeasedStore",
+    "LostLeaseError",
     "Metric",
     "NasError",
     "NotFoundError",
     "Objective",
     "ObjectiveError",
     "Option",
+    "OutOfMemoryError",
     "Precision",
     "Predictor",
     "PredictorReport",

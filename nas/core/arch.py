@@ -33,7 +33,7 @@ class ArchConfig(Mapping[str, Option]):
 
     def to_json(self) -> str:
         """Return the canonical JSON: sorted names, no spaces."""
-        return json.dumps(dict(self._picks), sort_keys=True, separators=(",", ":"))
+        return json.dumps(dict(self._picks), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> ArchConfig:

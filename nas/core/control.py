@@ -25,6 +25,7 @@ import numpy as np
 from nas.core.arch import ArchConfig, Option
 from nas.core.errors import ObjectiveError, nearest
 from nas.core.job import JobId, Stage
+from nas.core.json_text import to_json
 from nas.core.objective import Objective
 from nas.core.protocols import Store
 from nas.core.types import Codes, FloatArray
@@ -206,7 +207,7 @@ class ControlTable:
             "costs": {metric: [cost.margin, cost.off] for metric, cost in self.costs.items()},
             "regret": {metric: steps.regret for metric, steps in self.steps.items()},
         }
-        arrays: dict[str, Any] = {"facts": np.array(json.dumps(facts)), "encoders": self.encoders}
+        arrays: dict[str, Any] = {"facts": np.array(to_json(facts)), "encoders": self.encoders}
         arrays |= {"errors": self.errors, "largest": self.largest, "off": self.off}
         for metric in self.costs:
             arrays[f"{metric}/predicted"] = self.costs[metric].predicted

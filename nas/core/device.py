@@ -39,7 +39,7 @@ class Fingerprint:
     @property
     def key(self) -> str:
         """First 16 hexadecimal digits of the SHA-256 of the fields."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True, allow_nan=False).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,10 @@
     │   └── NotFoundError       a job, architecture or artifact that the store does not hold
     ├── ExportError             an export that failed one of its checks; no file is left behind
     ├── WorkerError             a worker died or stopped answering; the driver may try again
+    │   ├── CrashError          its own code killed it, by a signal; it is likely to do so again
+    │   └── OutOfMemoryError    it asked for more memory than there is
+    ├── ClusterLostError        what runs the workers is gone; the driver may start it again
+    ├── LostLeaseError          another driver has taken the job over; this one ends and writes nothing
     └── CancelledError          the job was cancelled by its user
 
 Messages state the rule, then the offending value, then the remedy.
@@ -73,6 +77,22 @@ class ExportError(NasError):
 
 class WorkerError(NasError):
     """A worker that died or stopped answering."""
+
+
+class CrashError(WorkerError):
+    """A worker that was killed by a signal of its own making, such as a segmentation fault."""
+
+
+class OutOfMemoryError(WorkerError):
+    """A worker that asked for more memory than there is."""
+
+
+class ClusterLostError(NasError):
+    """What runs the workers is gone."""
+
+
+class LostLeaseError(NasError):
+    """Another driver has taken the job over."""
 
 
 class CancelledError(NasError):

@@ -191,7 +191,7 @@ class Stage(StrEnum):
 
 
 class JobState(StrEnum):
-    """Where a job stands. A running job whose driver has stopped breathing is shown as interrupted."""
+    """Where a job stands. A job whose driver is silent is shown as interrupted, or as cancelled where that was asked for."""
 
     QUEUED = "queued"
     RUNNING = "running"

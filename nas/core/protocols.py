@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -55,8 +55,12 @@ class Store(Protocol):
     """Values in, values out; never a row object. Only a job's driver writes to it; anyone may read at any time.
 
     Every method is one transaction. Writes are idempotent, so that a stage that was killed can be run again.
-    Rows that are damaged are left out of lists; a job or a stage that is damaged is a `StoreError`.
-    A `job` argument that is not known raises `NotFoundError`.
+    A `job` argument that is not known raises `NotFoundError`. A store that does not answer is asked again for more than a
+    minute before that is a `StoreError`. Rows that are damaged are left out of lists; a job or a stage that is damaged is a
+    `StoreError`.
+
+    Attributes:
+        writable: Whether anything can be stored; a store that is only read answers everything else.
     """
 
     def create_job(self, spec: JobSpec) -> JobId:
@@ -71,20 +75,35 @@ class Store(Protocol):
         """Return the job with this id, or the only one whose id starts so, or the newest for ``latest``."""
         ...
 
-    def set_state(self, job: JobId, state: JobState, error: str | None = None) -> None:
-        """Move a job; stamps the start and the end."""
+    def set_state(
+        self, job: JobId, state: JobState, error: str | None = None, expected: Collection[JobState] | None = None
+    ) -> bool:
+        """Move a job to `state`, and stamp its start and its end.
+
+        Args:
+            job: Which.
+            state: Where to.
+            error: Why it failed.
+            expected: States it may be moved from; None means any. The comparison and the move are one.
+
+        Returns:
+            Whether the job is in `state` now.
+        """
         ...
 
-    def claim(self, job: JobId, owner: str) -> bool:
-        """Make `owner` (``host:pid``) the job's driver; False when another driver was heard of in the last 30 seconds."""
-        ...
+    def claim(self, job: JobId, owner: str, instead_of: str | None = None) -> LeasedStore | None:
+        """Make `owner` the job's driver and return this store as the driver writes to it.
 
-    def heartbeat(self, job: JobId) -> JobState:
-        """Say that the driver lives, and return the state, which is how a driver learns that it is cancelled."""
-        ...
+        A job that has ended, or was to end, before it was done is queued again: what it is told from now on is for `owner`.
 
-    def release(self, job: JobId) -> None:
-        """Say that the job has no driver any more."""
+        Args:
+            job: Which.
+            owner: Names one driver and no other, however often a process drives the job.
+            instead_of: The driver whose claim ends here because it is known to be dead.
+
+        Returns:
+            None where another driver holds the job: one that was heard of, by the database's clock, in the last 30 seconds.
+        """
         ...
 
     def start(self, job: JobId, stage: Stage) -> None:
@@ -164,4 +183,20 @@ class Store(Protocol):
 
     def folder(self, job: JobId) -> Path:
         """Return the job's folder, which exists."""
+        ...
+
+
+class LeasedStore(Store, Protocol):
+    """A store as the driver of one job writes to it, until another driver has claimed the job.
+
+    Every write, whatever it writes, renews the lease in the same transaction. Once the lease is lost each of them raises
+    `LostLeaseError` and writes nothing. `folder` counts as a write: files are written by whoever holds the lease.
+    """
+
+    def heartbeat(self) -> JobState:
+        """Renew the lease, and return the job's state, which is how a driver learns that it is cancelled."""
+        ...
+
+    def release(self) -> None:
+        """Say that the job has no driver any more; nothing where another one has claimed it."""
         ...

@@ -20,7 +20,7 @@ class JobRecord:
 
     Attributes:
         folder: Where its checkpoints, samples and exports are.
-        owner: ``host:pid`` of the driver, while one runs.
+        owner: Names the driver, while one runs.
         heartbeat: When the driver was last heard of.
         error: Why it failed, in one sentence.
     """

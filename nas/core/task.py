@@ -7,6 +7,8 @@ from typing import Literal
 
 TaskKindName = Literal["classification", "segmentation", "depth", "normals"]
 DENSE_KINDS = ("segmentation", "depth", "normals")  # one prediction per pixel
+NO_CLASS = -1  # in a target: nobody said what it is
+NO_CLASS_BYTE = 255  # the same in a map of pixels, of which a byte holds one, as long as no class has this number
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +45,19 @@ class Task:
     labels: tuple[str, ...] = ()
 
     @property
+    def ignored(self) -> int:
+        """The value of a target that is no class: 255 in segmentation, -1 in classification and where 255 is a class."""
+        return ignored_class(self.kind, self.outputs)
+
+    @property
     def dense(self) -> bool:
         """Whether there is one prediction per pixel rather than one per image."""
         return self.kind in DENSE_KINDS
+
+
+def ignored_class(kind: TaskKindName, classes: int) -> int:
+    """Return the value of a target that is no class, for a number of classes; losses and metrics ignore it."""
+    return NO_CLASS_BYTE if kind == "segmentation" and classes <= NO_CLASS_BYTE else NO_CLASS
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nas.core import DataError, InputSpec, Task, nearest
+from nas.core.task import NO_CLASS, NO_CLASS_BYTE
+from nas.data.values import check_classes
 
-IGNORE_PIXEL = 255  # a pixel without a class in a segmentation target
-IGNORE_IMAGE = -1  # an image without a class in a classification target
+IGNORE_PIXEL = NO_CLASS_BYTE  # a pixel without a class in a segmentation target of at most 255 classes
+IGNORE_IMAGE = NO_CLASS  # an image without a class in a classification target
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,8 @@ class MultiTaskData:
 
     Targets per kind of task (n images of h × w pixels):
 
-    - segmentation: uint8 or int64, (n, h, w), classes from 0; 255 is ignored;
-    - depth: floating point, (n, 1, h, w), metres; zero, negative and NaN are ignored;
+    - segmentation: uint8 or int64, (n, h, w), classes from 0; 255 is ignored, or -1 where there are more than 255 classes;
+    - depth: floating point, (n, 1, h, w), metres; zero is ignored;
     - normals: floating point, (n, 3, h, w), unit vectors in the camera's frame; the zero vector is ignored;
     - classification: int64, (n,), classes from 0; -1 is ignored.
 
@@ -135,7 +137,25 @@ class MultiTaskData:
     def to(self, device: torch.device | str) -> MultiTaskData:
         """Return the data with every split on `device`."""
         splits = (self.train.to(device), self.val.to(device), self.test.to(device))
-        return MultiTaskData(self.name, self.tasks, self.input, *splits)
+        return self.of_checked(self.name, self.tasks, self.input, *splits)
+
+    def only(self, tasks: Sequence[Task]) -> MultiTaskData:
+        """Return the data of some of its tasks, in the order given."""
+        splits = (
+            Split(split.inputs, {task.name: split.targets[task.name] for task in tasks}, split.flippable)
+            for split in (self.train, self.val, self.test)
+        )
+        return self.of_checked(self.name, tuple(tasks), self.input, *splits)
+
+    @classmethod
+    def of_checked(
+        cls, name: str, tasks: tuple[Task, ...], input: InputSpec, train: Split, val: Split, test: Split
+    ) -> MultiTaskData:
+        """Return data whose targets were checked before, when it was first made: looking at every value takes a while."""
+        data = object.__new__(cls)
+        for field, value in zip(fields(cls), (name, tasks, input, train, val, test), strict=True):
+            object.__setattr__(data, field.name, value)
+        return data
 
     def task(self, name: str) -> Task:
         """Return the task called `name`.
@@ -178,13 +198,10 @@ def _check_target(where: str, task: Task, target: Tensor, shape: tuple[int, int,
     types = {"segmentation": (torch.uint8, torch.int64), "classification": (torch.int64,)}.get(task.kind)
     of_type = target.dtype in types if types else target.is_floating_point()
     if tuple(target.shape[1:]) != tail or not of_type:
-        raise DataError(f"a {task.kind} target is {rule}: {where} is {_describe(target)}")
-    if types and len(target):
-        ignored = IGNORE_PIXEL if task.kind == "segmentation" else IGNORE_IMAGE
-        bad = target[((target < 0) | (target >= task.outputs)) & (target != ignored)]
-        if len(bad):
-            found = sorted(set(bad.tolist()))[:5]
-            raise DataError(f"classes are 0 to {task.outputs - 1}, or {ignored} to be ignored: {where} holds {found}")
+        remedy = "; convert it with .long()" if types and tuple(target.shape[1:]) == tail else ""
+        raise DataError(f"a {task.kind} target is {rule}: {where} is {_describe(target)}{remedy}")
+    if types:
+        check_classes(where, task, target)
     if task.kind == "normals" and not bool(torch.isfinite(target).all()):
         raise DataError(f"a normal is a finite vector: {where} holds NaN or infinity; write zeros where there is none")
 

@@ -17,6 +17,7 @@ from nas.data.nyuv2 import NYUv2
 from nas.data.python import PREFIX, call_function, declared_function
 from nas.data.scenes import Scenes
 from nas.data.source import DataSource
+from nas.data.values import check_values
 
 SOURCES: dict[str, DataSource] = {
     "scenes": Scenes(),
@@ -50,6 +51,9 @@ def load_data(spec: DataSpec, tasks: Sequence[TaskSpec], seed: int) -> MultiTask
             chosen = _choose(spec, source.tasks(spec), tasks)
             data = source.load(spec, chosen)
     train, val, test = (_only(split, chosen) for split in (data.train, data.val, data.test))
+    splits = {"train": train, "val": val, "test": test}
+    for task in chosen:
+        check_values(data.name, task, {label: split.targets[task.name] for label, split in splits.items()})
     if len(val) == 0:
         train, val = _hold_out(train, test, spec.val_fraction, seed)
     return MultiTaskData(data.name, chosen, data.input, train, val, test)

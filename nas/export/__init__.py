@@ -3,15 +3,17 @@
 from nas.export.card import CardFacts, make_card, run_snippet, to_markdown
 from nas.export.check import check_file, max_differences, open_session, run_over, weight_bytes
 from nas.export.export import Exported, export_model
-from nas.export.onnx_file import BATCH, INPUT_NAME, to_onnx
+from nas.export.exporter import Exporter, to_onnx
 from nas.export.quantize import quantize
 from nas.export.sensitivity import Measured, Sensitivity, measure_sensitivity, payoffs, seed_policies
+from nas.export.traced import BATCH, INPUT_NAME
 
 __all__ = [
     "BATCH",
     "INPUT_NAME",
     "CardFacts",
     "Exported",
+    "Exporter",
     "Measured",
     "Sensitivity",
     "check_file",

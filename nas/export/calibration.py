@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 
 from nas.core import ExportError
-from nas.export.onnx_file import BATCH, INPUT_NAME
+from nas.export.traced import BATCH
 
 LARGEST = 255  # of an activation of 8 bits without a sign
 SMALLEST_SPAN = 1e-12  # an activation that never leaves this is zero: its scale would leave the floats
@@ -57,7 +57,8 @@ def ranges(model: onnx.ModelProto, values: Sequence[str], images: NDArray[np.flo
     """
     import onnxruntime
 
-    made = [value for value in dict.fromkeys(values) if value != INPUT_NAME]
+    image_name = model.graph.input[0].name
+    made = [value for value in dict.fromkeys(values) if value != image_name]
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     known = {output.name for output in watched.graph.output}
@@ -67,10 +68,10 @@ def ranges(model: onnx.ModelProto, values: Sequence[str], images: NDArray[np.flo
     options.log_severity_level = 3
     options.add_free_dimension_override_by_name(BATCH, 1)
     session = onnxruntime.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    found = {INPUT_NAME: Range(0.0, 1.0, (1, *images.shape[1:]))} if INPUT_NAME in values else {}
+    found = {image_name: Range(0.0, 1.0, (1, *images.shape[1:]))} if image_name in values else {}
     low, high = np.zeros(len(made)), np.zeros(len(made))
     for image in images:
-        arrays = session.run(made, {INPUT_NAME: image[None]})
+        arrays = session.run(made, {image_name: image[None]})
         low = np.minimum(low, [array.min() for array in arrays])
         high = np.maximum(high, [array.max() for array in arrays])
     for value, span in zip(made, high - low, strict=True):

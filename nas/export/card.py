@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.metadata
+import json
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from nas.core import ArchConfig, Fingerprint, InputSpec, Task
+from nas.core.json_text import without_nan
+from nas.export.traced import input_name
 
 COST_UNITS = {"macs": "MACs", "params": "parameters", "size_bytes": "bytes", "latency_ms": "ms", "peak_bytes": "bytes"}
 PACKAGES = ("nas", "torch", "onnx", "onnxruntime", "numpy")
@@ -83,7 +86,7 @@ def make_card(
         "space": facts.space,
         "architecture": {"key": facts.arch.key, "choices": dict(facts.arch)},
         "input": {
-            "name": "image",
+            "name": input_name(facts.tasks),
             "dtype": "float32",
             "shape": shape,
             "range": [0.0, 1.0],
@@ -133,7 +136,7 @@ def to_markdown(card: Mapping[str, Any]) -> str:
     for metric in [*card["metrics"], *(name for name in own if name not in card["metrics"])]:
         entry = card["metrics"].get(metric)
         unit = (entry or own[metric])["unit"]
-        cells = [f"{found[metric]['value']:.6g}" if metric in found else "" for found in (card["metrics"], own)]
+        cells = [_cell(found[metric]["value"]) if metric in found else "" for found in (card["metrics"], own)]
         lines.append(f"| {metric} | {cells[0]} | {unit} | {cells[1]} |")
     lines += ["", "## Input", ""]
     taken = card["input"]
@@ -165,7 +168,8 @@ def to_markdown(card: Mapping[str, Any]) -> str:
 
 def run_snippet(card: Mapping[str, Any]) -> str:
     """Return a Python program that runs the file, which lies in the working directory, on one image of zeros."""
-    names = ", ".join(f'"{output["name"]}"' for output in card["outputs"])
+    names = ", ".join(json.dumps(output["name"], ensure_ascii=False) for output in card["outputs"])
+    image = json.dumps(card["input"]["name"], ensure_ascii=False)
     _, channels, height, width = card["input"]["shape"]
     return "\n".join(
         [
@@ -176,16 +180,23 @@ def run_snippet(card: Mapping[str, Any]) -> str:
             'options.add_free_dimension_override_by_name("batch", 1)  # faster for single images; leave out for batches',
             f'session = onnxruntime.InferenceSession("{card["file"]}", options, providers=["CPUExecutionProvider"])',
             f"pixels = np.zeros((1, {channels}, {height}, {width}), dtype=np.uint8)  # your image, channels first",
-            f'outputs = session.run([{names}], {{"image": pixels.astype(np.float32) / 255}})',
+            f"outputs = session.run([{names}], {{{image}: pixels.astype(np.float32) / 255}})",
             "print([output.shape for output in outputs])",
         ]
     )
 
 
+def _cell(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.6g}"
+
+
 def _with_units(metrics: Mapping[str, float], units: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     known = COST_UNITS | dict(units)
     return {
-        metric: {"value": float(value), "unit": known.get(metric, known.get(metric.partition("@")[0].partition(".")[0], ""))}
+        metric: {
+            "value": without_nan(float(value)),
+            "unit": known.get(metric, known.get(metric.partition("@")[0].partition(".")[0], "")),
+        }
         for metric, value in metrics.items()
     }
 

@@ -13,7 +13,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from nas.core import ExportError, InputSpec, Task
-from nas.export.onnx_file import BATCH, INPUT_NAME, plain_copy
+from nas.export.traced import BATCH, input_name, plain_copy
 
 TOLERANCE = 1e-4  # of |onnx - torch| / max(1, |torch|)
 BATCHES = (1, 3)
@@ -21,11 +21,11 @@ BATCHES = (1, 3)
 Targets = TypeVar("Targets")
 
 
-def open_session(path: Path, threads: int = 1, batch: int | None = None) -> Any:
+def open_session(model: Path | bytes, threads: int = 1, batch: int | None = None) -> Any:
     """Return an ONNX Runtime session on the CPU.
 
     Args:
-        path: The file.
+        model: The file, or its content.
         threads: Intra-operator threads.
         batch: Fix the dynamic batch, which lets ONNX Runtime plan the graph for it (up to a quarter faster).
     """
@@ -37,7 +37,9 @@ def open_session(path: Path, threads: int = 1, batch: int | None = None) -> Any:
     options.log_severity_level = 3
     if batch is not None:
         options.add_free_dimension_override_by_name(BATCH, batch)
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"]
+    )
 
 
 def check_file(path: Path, tasks: Sequence[Task]) -> None:
@@ -56,7 +58,7 @@ def check_file(path: Path, tasks: Sequence[Task]) -> None:
 
 
 def max_differences(
-    path: Path,
+    model: Path | bytes,
     module: nn.Module,
     input: InputSpec,
     tasks: Sequence[Task],
@@ -66,7 +68,7 @@ def max_differences(
     """Return each output's largest difference between ONNX Runtime and torch, over random and given inputs.
 
     Args:
-        path: The file.
+        model: The file, or its content.
         module: What it was exported from.
         input: Shape of the random inputs, in batches of one and of three.
         tasks: Names of the outputs.
@@ -82,13 +84,13 @@ def max_differences(
     generator = torch.Generator().manual_seed(0)
     shape = (input.channels, input.height, input.width)
     inputs = [torch.rand(batch, *shape, generator=generator) for batch in BATCHES] + [sample.cpu() for sample in samples]
-    session, plain = open_session(path), plain_copy(module, tasks)
+    session, plain = open_session(model), plain_copy(module, tasks)
     differences = dict.fromkeys((task.name for task in tasks), 0.0)
     for pixels in inputs:
         with torch.no_grad():
             expected = [output.numpy() for output in plain(pixels)]
         try:
-            found = session.run([task.name for task in tasks], {INPUT_NAME: pixels.numpy()})
+            found = session.run([task.name for task in tasks], {input_name(tasks): pixels.numpy()})
         except Exception as error:  # ONNX Runtime's errors have no base of their own
             reason = str(error).strip().replace("\n", " ")
             raise ExportError(f"ONNX Runtime runs the file with any batch: {len(pixels)} gave {reason}") from error
@@ -129,7 +131,7 @@ def run_over(
         threads: Intra-operator threads.
     """
     session = open_session(path, threads)
-    names = [output.name for output in session.get_outputs()]
+    (image,), names = session.get_inputs(), [output.name for output in session.get_outputs()]
     for pixels, targets in batches:
-        found = session.run(names, {INPUT_NAME: pixels.cpu().float().numpy()})
+        found = session.run(names, {image.name: pixels.cpu().float().numpy()})
         update({name: torch.from_numpy(value) for name, value in zip(names, found, strict=True)}, targets)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -13,9 +12,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from nas.core import is_fp32, policy_of
+from nas.core.json_text import to_json
 from nas.export.card import CardFacts, make_card, to_markdown
 from nas.export.check import TOLERANCE, check_file, max_differences
-from nas.export.onnx_file import to_onnx
+from nas.export.exporter import to_onnx
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def export_model(
         differences = max_differences(made, module, facts.input, facts.tasks, samples, tolerance)
         measured = measure(made) if measure else {}
         card = make_card(facts, made, name, differences, measured)
-        made.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+        made.with_suffix(".json").write_text(to_json(card, indent=2) + "\n", encoding="utf-8")
         made.with_suffix(".md").write_text(to_markdown(card), encoding="utf-8")
         for ending in (".json", ".md", ".onnx"):
             made.with_suffix(ending).replace(folder / f"{name}{ending}")

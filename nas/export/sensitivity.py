@@ -8,6 +8,7 @@ in the company of quantized neighbours for none, so that a block may cost time a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -91,9 +92,11 @@ def measure_sensitivity(
 def relative_loss(errors: Mapping[str, float], before: Mapping[str, float]) -> float:
     """Return the largest relative change of a task's error; above zero where some task is worse than before.
 
-    A task that made no error before, as a classification may, counts by the error that it makes.
+    A task that made no error before, as a classification may, counts by the error that it makes; one that could not be measured
+    before says nothing, and one that cannot be measured any more is infinitely worse.
     """
-    return max(errors[task] / error - 1 if error else errors[task] for task, error in before.items())
+    changes = [errors[task] / error - 1 if error else errors[task] for task, error in before.items() if math.isfinite(error)]
+    return max((math.inf if math.isnan(change) else change for change in changes), default=0.0)
 
 
 def payoffs(

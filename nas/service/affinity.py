@@ -16,8 +16,10 @@ from nas.core.affinity import AFFINITY, Affinity, Tree, stored_affinity
 from nas.core.branching import branching_picks
 from nas.data import batches, load_data
 from nas.service.context import JobContext
+from nas.service.gpus import gpu_share
+from nas.service.job_data import job_data
 from nas.service.trust import trusted_spec
-from nas.service.workers import CHECKPOINT, job_data, job_definition, job_evaluator
+from nas.service.workers import CHECKPOINT, job_definition, job_evaluator
 from nas.supernet import Alone, Branching, Features, MultiTaskNet, SpaceDefinition, Supernet
 from nas.train.affinity import (
     closeness,
@@ -53,7 +55,7 @@ class AffinityWorker:
         if threads is not None:
             torch.set_num_threads(threads)
         self._spec, self._twins = spec, twins
-        self._evaluator: Evaluator = job_evaluator(spec, folder, job_data(spec))
+        self._evaluator: Evaluator = job_evaluator(spec, folder, job_data(spec, folder))
         self._definition = self._evaluator.supernet.definition
 
     def measure(self) -> Affinity:
@@ -177,12 +179,10 @@ def measured(context: JobContext) -> Affinity:
         CancelledError: The job was cancelled meanwhile.
     """
     executor = context.executor
-    gpu = choose_compute(context.spec.training).device.type == "cuda"
+    gpus = gpu_share(executor, context.spec.training, 1)
 
     def measure(spec: JobSpec, folder: Path, twins: Mapping[str, Path]) -> Affinity:
-        worker = executor.worker(
-            AffinityWorker, spec, folder, twins, executor.cores, cpus=executor.cores, gpus=1.0 if gpu else 0.0
-        )
+        worker = executor.worker(AffinityWorker, spec, folder, twins, executor.cores, cpus=executor.cores, gpus=gpus)
         try:
             future = worker.call("measure")
             while not wait([future], timeout=0.5).done:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -18,6 +18,7 @@ from nas.core import (
     JobId,
     JobSpec,
     JobState,
+    NasError,
     NotFoundError,
     Objective,
     UserError,
@@ -27,14 +28,16 @@ from nas.core import (
 )
 from nas.core.refinement import verified
 from nas.search import to_optuna
-from nas.service.driver import is_alive, run
+from nas.service.driver import run
 from nas.service.exporting import export_arch
+from nas.service.job_data import job_data, stored_data
 from nas.service.jobchecks import check_own
 from nas.service.jobfile import read_job
+from nas.service.lease import is_driven, taken
 from nas.service.reuse import REUSED, adopt
 from nas.service.stages.search import SEARCH
 from nas.service.trust import remember, trusted_spec
-from nas.service.workers import ProfileWorker, job_data, job_definition
+from nas.service.workers import ProfileWorker, job_definition
 from nas.store import SqlStore
 from nas.supernet import SpaceDefinition
 
@@ -73,25 +76,39 @@ def submit(store: SqlStore, spec: JobSpec) -> JobId:
 
 
 def resume_in_background(store: SqlStore, job: JobId) -> None:
-    """Start a driver that outlives this process; what it prints is in ``driver.log`` in the job's folder.
+    """Start a driver that outlives this process, and return when it has taken the job.
+
+    What it prints is in ``driver.log`` in the job's folder.
 
     Raises:
-        UserError: The job is done, or brings along code that may not run.
+        UserError: The job is done, another driver runs it, or it brings along code that may not run.
+        NasError: The driver ended before it had the job; the job has failed, and its error is the log's last line.
     """
     trusted_spec(store, job)
-    if store.job(job).state is JobState.DONE:
+    record = store.job(job)
+    if is_driven(record):
+        raise taken(record)
+    if not store.set_state(job, JobState.QUEUED, expected=set(JobState) - {JobState.DONE}):
         raise UserError(f"a job that is not done can go on: {job} is done; nas pareto {job} prints its front")
-    if store.job(job).state in (JobState.FAILED, JobState.CANCELLED):
-        store.set_state(job, JobState.QUEUED)  # so that whoever watches it waits for the driver
-    with (store.folder(job) / "driver.log").open("ab") as output:
+    path = store.folder(job) / "driver.log"
+    with path.open("ab") as output:
+        before = output.tell()
         driver = subprocess.Popen(
-            [sys.executable, "-P", "-m", "nas.service.driver", job],  # -P: the user's own predictors.py is not ours
+            [sys.executable, "-P", "-m", "nas.service.background", job],  # -P: no module of the folder stands in for ours
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
             env={**os.environ, "NAS_STORE": store.url},  # not an argument: a URL may hold a password
         )
+    while store.job(job).owner in (None, record.owner):
+        if driver.poll() is not None:
+            said = path.read_bytes()[before:].decode(errors="replace").strip().splitlines()
+            why = said[-1] if said else f"exit code {driver.returncode}"
+            if store.set_state(job, JobState.FAILED, f"the driver ended at once: {why}", expected=[JobState.QUEUED]):
+                raise NasError(f"the driver of job {job} ended at once: {why}; see {path}")
+            return  # it had the job, and is done with it; or another driver was faster
+        time.sleep(0.05)
     threading.Thread(target=driver.wait, daemon=True).start()  # or a caller that lives on would keep the dead one's number
 
 
@@ -102,13 +119,14 @@ def cancel(store: SqlStore, job: JobId) -> None:
         UserError: The job has ended.
     """
     record = store.job(job)
-    if record.state in (JobState.DONE, JobState.CANCELLED):
-        raise UserError(f"a job that runs or waits can be cancelled: {job} is {record.state}")
-    host, _, process = (record.owner or "").rpartition(":")
-    driven = record.state in (JobState.RUNNING, JobState.CANCELLING) and process.isdigit()
-    if host == socket.gethostname():  # a driver elsewhere is asked, and answers if it lives
-        driven = driven and is_alive(int(process))
-    store.set_state(job, JobState.CANCELLING if driven else JobState.CANCELLED)
+    ended = (JobState.DONE, JobState.CANCELLED)
+    if is_driven(record):
+        expected: set[JobState] = {JobState.QUEUED, JobState.RUNNING}
+        moved = store.set_state(job, JobState.CANCELLING, expected=expected)
+    else:
+        moved = record.state not in ended and store.set_state(job, JobState.CANCELLED, expected=set(JobState) - set(ended))
+    if not moved:  # or it ended meanwhile
+        raise UserError(f"a job that runs or waits can be cancelled: {job} is {store.job(job).state}")
 
 
 def export(
@@ -127,7 +145,7 @@ def export(
         job: Its id.
         key: Key, or its start, of a verified architecture; None picks from the front.
         limits: Bounds the pick keeps.
-        preference: Task to weight; None means all alike.
+        preference: Task to weight; None means all alike that were measured.
         out: A file ending in ``.onnx``, or a folder; None means the job's folder.
 
     Raises:
@@ -145,9 +163,8 @@ def export(
             raise NotFoundError(f"{key!r} {what} of job {job}; {nearest(key, [row.arch.key for row in rows])}")
         chosen = found[0]
     else:
-        weights = preference or {task.name: 1 / len(spec.tasks) for task in spec.tasks}
-        cost = f"latency_ms@{spec.devices[0]}"
-        chosen = recommend(front(rows, spec.objectives), limits, weights, cost)
+        cost = f"latency_ms@{job_device(spec, spec.devices[0]).name}"
+        chosen = recommend(front(rows, spec.objectives), limits, preference, cost)
     return export_arch(store, job, chosen, out)
 
 
@@ -175,7 +192,7 @@ def profile_job(store: SqlStore, job: JobId, arch: str = "largest", device: str 
 def write_optuna(store: SqlStore, job: JobId, storage_url: str) -> str:
     """Write a job's search into an Optuna storage and return the study's name."""
     spec = trusted_spec(store, job)
-    space = job_definition(spec, job_data(spec)).space
+    space = job_definition(spec, stored_data(store, job)).space
     rows = [*store.evaluations(job, REUSED), *store.evaluations(job, SEARCH)]
     return to_optuna(space, spec.objectives, rows, storage_url, f"{spec.name}-{job}")
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import logging
+import shutil
 import threading
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
-from nas.core import CancelledError, CurvePoint, JobId, JobSpec, JobState, Stage, StageState, Store
+from nas.core import CancelledError, CurvePoint, JobId, JobSpec, Stage, StageState, Store
 from nas.data import MultiTaskData
 from nas.service.executors import Executor
+from nas.service.job_data import begin_data
+from nas.service.lease import Lease
 from nas.service.trust import trusted_spec
-from nas.service.workers import job_data, searched_definition
+from nas.service.workers import searched_definition
+from nas.service.workplace import take_workplace
 from nas.supernet import SpaceDefinition
-
-HEARTBEAT_S = 3.0
-log = logging.getLogger(__name__)
 
 
 class JobContext:
@@ -26,17 +26,21 @@ class JobContext:
         store: Where results go.
         job: Which job.
         executor: Where work runs.
+        lease: The driver's right to the job; None where nothing else can touch it.
+
+    Attributes:
+        folder: Of the job; what is finished is there.
+        workplace: Of this driver's processes.
     """
 
-    def __init__(self, store: Store, job: JobId, executor: Executor) -> None:
+    def __init__(self, store: Store, job: JobId, executor: Executor, lease: Lease | None = None) -> None:
         self.store, self.job, self.executor = store, job, executor
         self.spec: JobSpec = trusted_spec(store, job)
         self.folder: Path = store.folder(job)
-        self._cancelled = threading.Event()
-        self._over = threading.Event()
+        self.workplace = take_workplace(self.folder, lease.token if lease else "alone")
+        self._lease = lease
+        self._stopped = threading.Event()
         self._lock = threading.Lock()
-        self._heart = threading.Thread(target=self._beat, name="nas-heartbeat", daemon=True)
-        self._heart.start()
 
     @property
     def data(self) -> MultiTaskData:
@@ -64,32 +68,32 @@ class JobContext:
             self.store.add_curve(self.job, points)
 
     def check(self) -> None:
-        """Raise `CancelledError` where the user has cancelled the job, or another stage has failed."""
-        if self._cancelled.is_set():
-            raise CancelledError(f"job {self.job} was cancelled; nas resume {self.job} goes on where it stood")
+        """Raise where the work has to end; whatever waits calls this often.
+
+        Raises:
+            LostLeaseError: Another driver has taken the job over.
+            CancelledError: The user has cancelled the job, or another stage has failed.
+            ClusterLostError: What runs the workers is gone.
+        """
+        if self._lease:
+            self._lease.check()
+        if self._stopped.is_set():
+            raise CancelledError(f"the stages of job {self.job} were stopped")
+        self.executor.check()
 
     def stop(self) -> None:
         """Make every stage's next `check` raise."""
-        self._cancelled.set()
+        self._stopped.set()
 
     def close(self) -> None:
-        """End the heartbeat."""
-        self._over.set()
-        self._heart.join(timeout=10)
+        """Drop the workplace, once nothing in it is needed any more."""
+        shutil.rmtree(self.workplace, ignore_errors=True)
 
     @cached_property
     def _data(self) -> MultiTaskData:
-        return job_data(self.spec)
+        return begin_data(self.store, self.job)
 
     def _define(self, data: MultiTaskData) -> SpaceDefinition:
         if not hasattr(self, "_definition"):
             self._definition = searched_definition(self.spec, data)
         return self._definition
-
-    def _beat(self) -> None:
-        while not self._over.wait(HEARTBEAT_S):
-            try:
-                if self.store.heartbeat(self.job) in (JobState.CANCELLING, JobState.CANCELLED):
-                    self._cancelled.set()
-            except Exception:  # a store that is busy for a moment must not end the job; the next beat tries again
-                log.warning("the heartbeat of job %s could not be written", self.job, exc_info=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -26,13 +27,14 @@ from nas.search.codes import Coder
 from nas.search.control import choose_steps
 from nas.search.controllability import uniform_codes
 from nas.search.encoders import choose_encoders
+from nas.service.job_data import stored_data
 from nas.service.latency_features import Vectorised
 from nas.service.reuse import REUSED
 from nas.service.stages.fit import predicted_latency
 from nas.service.stages.search import SEARCH
 from nas.service.stages.verify import VERIFY
 from nas.service.trust import trusted_spec
-from nas.service.workers import job_data, searched_definition
+from nas.service.workers import searched_definition
 from nas.supernet import SpaceDefinition
 from nas.train.checkpoint import sha256
 from predictors import make_predictor
@@ -41,6 +43,7 @@ from predictors.quality import held_out
 
 ERRORS = "gaussian_process"  # predictor of a task's error
 MOST_SUBNETS = 2**19  # of a table
+LEAST_ROWS = 3  # from which a held-out error can be told
 KEPT = 0.95  # share of subnets whose measured cost keeps the prediction with its margin
 """A split-conformal bound (Papadopoulos et al., 2002) over held-out and verified subnets gives it, where there are enough."""
 
@@ -65,7 +68,7 @@ def _made(store: Store, job: JobId) -> ControlTable:
                 f"let the job finish, or go on with nas resume {job}"
             )
     spec = trusted_spec(store, job)
-    definition = searched_definition(spec, job_data(spec))
+    definition = searched_definition(spec, stored_data(store, job))
     rows = [*store.evaluations(job, REUSED), *store.evaluations(job, SEARCH)]
     table = _table(store, job, definition, [row for row in rows if not row.failure])
     path = store.folder(job) / "control.npz"
@@ -77,6 +80,12 @@ def _made(store: Store, job: JobId) -> ControlTable:
 def _table(store: Store, job: JobId, definition: SpaceDefinition, rows: Sequence[Evaluation]) -> ControlTable:
     spec, space = trusted_spec(store, job), definition.space
     tasks = tuple(task.name for task in spec.tasks)
+    rows = [row for row in rows if all(math.isfinite(row.metrics.get(f"error.{task}", math.nan)) for task in tasks)]
+    if len(rows) < LEAST_ROWS:
+        raise UserError(
+            f"control predicts every task's error from at least {LEAST_ROWS} candidates that have them all: this search has "
+            f"{len(rows)}; give every task labels in the validation split, and search more"
+        )
     widths = _decoder_widths(space, tasks)
     parts = SearchSpace(space.name, [c for c in space.choices if c.name not in _decoders(tasks)], space.aliases)
     coder, rng = Coder(parts), np.random.default_rng([spec.seed, 7])

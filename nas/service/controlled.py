@@ -15,10 +15,11 @@ from nas.core.control import Controlled
 from nas.service.candidates import keep_file
 from nas.service.control import control_table
 from nas.service.exporting import export_arch
+from nas.service.job_data import stored_data
 from nas.service.stages.search import not_finite
 from nas.service.stages.verify import VERIFY, keep_picture
 from nas.service.trust import trusted_spec
-from nas.service.workers import EvalWorker, ProfileWorker, job_data
+from nas.service.workers import EvalWorker, ProfileWorker
 from nas.tasks import KINDS
 from nas.tasks.delta import delta_m
 
@@ -114,7 +115,8 @@ def measured(store: Store, job: JobId, arch: ArchConfig) -> Evaluation:
     stages = store.stages(job)
     twins = stages[Stage.TWINS].result.get("test") if Stage.TWINS in stages else None
     if twins:
-        metrics["delta_m"] = delta_m(metrics, twins, job_data(spec).tasks, KINDS)
+        change = delta_m(metrics, twins, stored_data(store, job).tasks, KINDS)
+        metrics |= {"delta_m": change} if math.isfinite(change) else {}
     bad = [name for name, value in metrics.items() if name.startswith("error.") and not math.isfinite(value)]
     if bad:
         raise UserError(f"subnet {arch.key} cannot be measured: {not_finite(bad, metrics)}")

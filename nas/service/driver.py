@@ -1,4 +1,4 @@
-"""Runs the stages of one job, each where it stood: ``python -m nas.service.driver JOB`` is the background driver.
+"""Runs the stages of one job, each where it stood.
 
     train ─▶ twins ─┐
                     ├─▶ sensitivity ─▶ search ─▶ verify
@@ -10,19 +10,17 @@ The two branches run side by side where the executor can.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
-import socket
-import sys
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
 
-import psutil
-
-from nas.core import CancelledError, JobId, JobState, Stage, Store, UserError
+from nas.core import CancelledError, ClusterLostError, JobId, JobState, LostLeaseError, Stage, Store, WorkerError
 from nas.service import stages
 from nas.service.context import JobContext
 from nas.service.executors import make_executor
+from nas.service.lease import Lease, leased
 from nas.service.trust import trusted_spec
 
 Step = tuple[Stage, Callable[[JobContext], None]]
@@ -37,6 +35,12 @@ AFTER: tuple[Step, ...] = (
 )
 
 
+UNFINISHED = tuple(set(JobState) - {JobState.CANCELLED, JobState.DONE})
+LOSSES = 5  # of Ray, within an hour, that a job goes on after
+ABANDON_S = 60.0  # after which stages that do not notice that Ray is gone are left behind
+STOP_S = 10.0  # that stages have to end when the driver is told to
+
+
 def run(store: Store, job: JobId) -> JobState:
     """Run every stage of a job that is not done, and return how it ended.
 
@@ -48,34 +52,66 @@ def run(store: Store, job: JobId) -> JobState:
         UserError: Another driver runs the job, it brings along code that may not run, or a mistake of the user's that shows
             only now.
         CancelledError: The job was cancelled meanwhile; its state says so.
+        LostLeaseError: Another driver has taken the job over; nothing more was written.
         NasError: A stage failed; the job's state and error say so.
     """
-    spec = trusted_spec(store, job)
-    with claimed(store, job):
-        store.set_state(job, JobState.RUNNING)
-        context: JobContext | None = None
+    trusted_spec(store, job)
+    with leased(store, job) as lease:
+        return drive(lease)
+
+
+def drive(lease: Lease) -> JobState:
+    """Do what `run` does with a job that is this process's already."""
+    store, job = lease.store, lease.job
+    with _terminable():
         try:
-            executor = make_executor(spec.executor)
-            try:
-                context = JobContext(store, job, executor)
-                _together(context, TOGETHER)
-                _in_turn(context, AFTER)
-            finally:
-                if context:
-                    context.close()
-                executor.close()
-        except CancelledError:
-            store.set_state(job, JobState.CANCELLED)
+            if not store.set_state(job, JobState.RUNNING, expected=(JobState.QUEUED, JobState.DONE)):
+                raise CancelledError(f"job {job} was cancelled before it began")
+            _stages(lease)
+        except LostLeaseError:
+            raise
+        except (CancelledError, KeyboardInterrupt) as error:
+            store.set_state(job, JobState.CANCELLED, expected=UNFINISHED)
             store.log(job, "cancelled")
+            raise CancelledError(f"job {job} was cancelled; nas resume {job} goes on where it stood") from error
+        except SystemExit:
+            store.set_state(job, JobState.INTERRUPTED, expected=UNFINISHED)
+            store.log(job, "the driver was told to end (SIGTERM)", "warning")
             raise
         except Exception as error:
-            message = (str(error).strip() or type(error).__name__).splitlines()[0]
+            message = first_line(error)
             store.set_state(job, JobState.FAILED, message)
             store.log(job, message, "error")
             raise
-        store.set_state(job, JobState.DONE)
+        store.set_state(job, JobState.DONE)  # also where it was cancelled at the last moment: nothing is left to cancel
         store.log(job, "done")
     return JobState.DONE
+
+
+def _stages(lease: Lease) -> None:
+    """Run the stages; where Ray is lost, start it again and go on."""
+    store, job = lease.store, lease.job
+    losses: list[float] = []
+    while True:
+        try:
+            executor = make_executor(store.job(job).spec.executor)
+            try:
+                context = JobContext(store, job, executor, lease)
+                context.data  # noqa: B018  (loaded and kept before any worker asks for it)
+                _together(context, TOGETHER)
+                _together(context, [AFTER])
+                context.close()
+            finally:
+                executor.close()
+            return
+        except ClusterLostError as error:
+            losses = [moment for moment in losses if time.monotonic() - moment < 3600] + [time.monotonic()]
+            store.log(job, f"{error}; starting again and going on", "warning")
+            if len(losses) > LOSSES:
+                raise WorkerError(
+                    f"a job needs processes that live: Ray died {len(losses)} times within an hour, the last time as {error}; "
+                    "see the system's log for who ends them (often too little memory), then resume the job"
+                ) from error
 
 
 def _in_turn(context: JobContext, steps: Sequence[Step]) -> None:
@@ -86,15 +122,19 @@ def _in_turn(context: JobContext, steps: Sequence[Step]) -> None:
         context.store.start(context.job, stage)
         try:
             function(context)
-        except CancelledError:
+        except (CancelledError, ClusterLostError, LostLeaseError):
             raise
         except Exception as error:
-            context.store.fail(context.job, stage, (str(error).strip() or type(error).__name__).splitlines()[0])
+            context.executor.check()  # a cluster that is gone is the cause of whatever a stage met
+            context.store.fail(context.job, stage, first_line(error))
             raise
 
 
 def _together(context: JobContext, branches: Sequence[Sequence[Step]]) -> None:
-    """Run branches side by side; where one fails, the others are stopped, and its error is the one raised."""
+    """Run branches side by side; where one fails, the others are stopped, and its error is the one raised.
+
+    The branches run in threads that may be left behind: a call into a Ray that is gone need not return.
+    """
     if not context.executor.concurrent:
         for branch in branches:
             _in_turn(context, branch)
@@ -108,69 +148,46 @@ def _together(context: JobContext, branches: Sequence[Sequence[Step]]) -> None:
             failures.append(error)
             context.stop()
 
-    with ThreadPoolExecutor(len(branches), thread_name_prefix="nas-stage") as threads:
-        try:
-            for future in [threads.submit(guarded, branch) for branch in branches]:
-                future.result()
-        except BaseException:  # Ctrl-C meets the main thread, which is this one
-            context.stop()
-            raise
+    threads = [threading.Thread(target=guarded, args=(branch,), name="nas-stage", daemon=True) for branch in branches]
+    for thread in threads:
+        thread.start()
+    lost: float | None = None
+    try:
+        while any(thread.is_alive() for thread in threads):
+            threads[0 if threads[0].is_alive() else -1].join(0.5)
+            try:
+                context.executor.check()
+            except ClusterLostError:
+                lost = lost or time.monotonic()
+                if time.monotonic() - lost > ABANDON_S:
+                    raise
+    except BaseException:  # Ctrl-C meets the main thread, which is this one
+        context.stop()
+        for thread in threads:
+            thread.join(STOP_S)
+        raise
     if failures:
         raise failures[0]
 
 
 @contextlib.contextmanager
-def claimed(store: Store, job: JobId) -> Iterator[None]:
-    """Make this process the job's driver.
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the driver as an exception does, so that it leaves an honest state and no processes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
-    Whoever holds the lock file is the only one on this machine: the kernel frees it when a driver dies, so that what a dead
-    one wrote into the store does not count. Between machines the store's own claim decides.
-    """
-    host = socket.gethostname()
-    with (store.folder(job) / "driver.lock").open("wb") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise _taken(store, job) from None
-        if (store.job(job).owner or "").rpartition(":")[0] == host:
-            store.release(job)
-        if not store.claim(job, f"{host}:{os.getpid()}"):
-            raise _taken(store, job)
-        try:
-            yield
-        finally:
-            store.release(job)
+    def end(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
 
-
-def _taken(store: Store, job: JobId) -> UserError:
-    owner = store.job(job).owner or "another process"
-    return UserError(f"one driver runs a job: {job} is being run by {owner}; wait for it or cancel it with nas cancel {job}")
-
-
-def is_alive(process: int) -> bool:
-    """Return whether a process of this machine runs; one that is dead but not yet reaped does not."""
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
-        return bool(psutil.Process(process).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def main() -> int:
-    """Run the job named on the command line on the store that ``NAS_STORE`` names."""
-    from nas.store import open_store
-
-    store, job = open_store(create=False), sys.argv[1]
-    try:
-        if store.job(job).state is JobState.CANCELLED:  # before this process came so far
-            raise CancelledError(f"job {job} was cancelled")
-        run(store, job)
-    except CancelledError:
-        return 130
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def first_line(error: BaseException) -> str:
+    """Return an error's message, for a line of the store."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

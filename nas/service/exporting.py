@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,8 +15,9 @@ from nas.core.unforeseen import one_line
 from nas.data import MultiTaskData
 from nas.export import CardFacts, export_model
 from nas.service.candidates import candidate_file, file_metrics, kept_file, samples
+from nas.service.job_data import stored_data
 from nas.service.trust import trusted_spec
-from nas.service.workers import CHECKPOINT, job_data, job_definition, job_evaluator
+from nas.service.workers import CHECKPOINT, job_definition, job_evaluator
 from nas.supernet import MultiTaskNet
 from nas.tasks import task_kind
 from nas.train.checkpoint import sha256
@@ -43,7 +45,7 @@ def export_arch(store: Store, job: JobId, row: Evaluation, out: Path | None) -> 
     """
     spec, folder = trusted_spec(store, job), store.folder(job)
     target, name = place_of(out, folder / "exports", row.arch.key)
-    data = job_data(spec)
+    data = stored_data(store, job)
     module = _module(store, job, row, data).cpu()
     device = job_device(spec, spec.devices[0])
     measured_on = _measured_on(store, job, row, device)
@@ -55,8 +57,10 @@ def export_arch(store: Store, job: JobId, row: Evaluation, out: Path | None) -> 
         measured = file_metrics(path, data, data.test)
         for task in data.tasks:
             error = f"error.{task.name}"
-            if abs(measured[error] - row.metrics[error]) > ERROR_TOLERANCE * max(abs(row.metrics[error]), 1e-9):
-                raise _lost(error, measured[error], row.metrics[error], ERROR_TOLERANCE)
+            own, verified = measured[error], row.metrics[error]
+            same = abs(own - verified) <= ERROR_TOLERANCE * max(abs(verified), 1e-9)  # False where one is no number
+            if not same and not (math.isnan(own) and math.isnan(verified)):
+                raise _lost(error, own, verified, ERROR_TOLERANCE)
         if here and measured_on is not None:
             reference_ms = store.reference_ms(device.name, measured_on.key, LatencyMeter(device).calibrate())
             meter = LatencyMeter(device, reference_ms)
@@ -116,7 +120,8 @@ def place_of(out: Path | None, usual: Path, key: str) -> tuple[Path, str]:
             pass
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
-            f"an export is written as NAME.onnx or into a folder of yours: {out} cannot be ({one_line(error)}); name another --out"
+            f"an export is written as NAME.onnx or into a folder of yours: {out} cannot be ({one_line(error)}); "
+            "name another --out"
         ) from None
     taken = next((path for path in (folder / f"{name}{end}" for end in (".onnx", ".json", ".md")) if path.is_dir()), None)
     if taken is not None:

@@ -45,8 +45,8 @@ def sample_sheet(module: MultiTaskNet, split: Split, tasks: Sequence[Task], samp
         for task in tasks:
             kind = task_kind(task.kind)
             for values in (targets[task.name][row].cpu().numpy(), outputs[task.name][row].float().cpu().numpy()):
-                picture = kind.draw(values)
-                cells.append(kind.describe(values, task.labels) if picture is None else picture)
+                picture = kind.draw(values, outputs=task.outputs)
+                cells.append(kind.describe(values, task.labels, task.outputs) if picture is None else picture)
         for column, cell in enumerate(cells):
             left, top = GAP + column * (width + GAP), CAPTION + GAP + row * (height + GAP)
             if isinstance(cell, str):

@@ -8,10 +8,13 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, TypeVar
 
-from nas.core import CancelledError, NasError, WorkerError
+from nas.core import CancelledError, CrashError, NasError, OutOfMemoryError, WorkerError
 from nas.service.executors import Worker
 
 ATTEMPTS = 4
+CRASHES = 2  # of one item's workers by a signal of their own making: the third would follow
+CRASH_REMEDY = "try it with ONEDNN_MAX_CPU_ISA=AVX2 in the environment, or with another version of PyTorch"
+MEMORY_REMEDY = "try smaller training.batch_size, search.workers: 1, or a machine with more memory"
 PATIENCE_S = 1.0  # between a worker's death and its successor; a lost node takes Ray seconds to notice
 Item = TypeVar("Item")  # an architecture to evaluate, or a file to measure
 
@@ -28,6 +31,7 @@ class Pool:
     def __init__(self, make: Callable[[], Worker], size: int, check: Callable[[], None]) -> None:
         self._make, self._size, self._check = make, max(1, size), check
         self._idle: list[Worker] = []
+        self._alone = False  # since memory did not suffice for several
 
     def run(self, method: str, items: Iterable[Item], *args: Any) -> Iterator[tuple[Item, Any]]:
         """Yield each item with what ``worker.method(item, *args)`` returned, as results come.
@@ -39,11 +43,12 @@ class Pool:
 
         Yields:
             The item and its result. Where the method itself raised (not the worker's death), the result is the exception,
-            so that one bad candidate does not end a search.
+            so that one bad candidate does not end a search. An item for which memory does not suffice is tried once more
+            while nothing else runs; then that is its result.
 
         Raises:
             WorkerError: Workers died on one item several times.
-            CancelledError: The job was cancelled.
+            NasError: See `JobContext.check`.
         """
         waiting = deque((item, 1) for item in items)
         running: dict[Future[Any], tuple[Worker, Item, int]] = {}
@@ -58,10 +63,22 @@ class Pool:
                 for future in done:
                     worker, item, attempt = running.pop(future)
                     error = future.exception()
+                    if isinstance(error, OutOfMemoryError):
+                        worker.stop()
+                        self._check()
+                        if self._alone:
+                            yield item, OutOfMemoryError(f"{error}; {MEMORY_REMEDY}")
+                        else:
+                            self._alone, self._size = True, 1
+                            waiting.append((item, attempt))
+                        continue
                     if isinstance(error, WorkerError):
                         worker.stop()
+                        self._check()
                         if attempt == ATTEMPTS:
                             raise error
+                        if isinstance(error, CrashError) and attempt == CRASHES:
+                            raise crashed_again(error)
                         time.sleep(PATIENCE_S)
                         waiting.appendleft((item, attempt + 1))
                         continue
@@ -91,9 +108,12 @@ def ask(make: Callable[[], Worker], method: str, check: Callable[[], None]) -> A
         worker = make()
         try:
             return result_of(worker.call(method), check)
-        except WorkerError:
-            if attempt == ATTEMPTS:
+        except WorkerError as error:
+            check()
+            if attempt == ATTEMPTS or isinstance(error, OutOfMemoryError):
                 raise
+            if isinstance(error, CrashError) and attempt == CRASHES:
+                raise crashed_again(error) from error
             time.sleep(PATIENCE_S)
         finally:
             worker.stop()
@@ -106,6 +126,11 @@ def result_of(future: Future[Any], check: Callable[[], None]) -> Any:
         check()
         wait([future], timeout=0.5)
     return future.result()
+
+
+def crashed_again(error: CrashError) -> CrashError:
+    """Return the error of a second death by a signal, with what to try."""
+    return CrashError(f"a worker was {error}, {CRASHES} times; {CRASH_REMEDY}, then nas resume")
 
 
 def reason(error: Exception) -> str:

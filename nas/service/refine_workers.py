@@ -14,8 +14,9 @@ from nas.core.refinement import channels_of, inherited_arch, narrowed_arch, refi
 from nas.data import MultiTaskData
 from nas.service.candidates import candidate_file, checked_metrics
 from nas.service.executors.executor import Report
+from nas.service.job_data import job_data
 from nas.service.pictures import sample_sheet
-from nas.service.workers import CHECKPOINT, job_data, job_definition, job_evaluator
+from nas.service.workers import CHECKPOINT, job_definition, job_evaluator
 from nas.supernet import Supernet
 from nas.train.checkpoint import load_checkpoint, part
 from nas.train.compute import choose_compute
@@ -109,7 +110,7 @@ class RefineWorker:
             The refined architecture, with the policy of `arch`; the digest of its weights' file; and metrics, the ONNX file
             and a picture of some predictions.
         """
-        data = job_data(self._spec)
+        data = job_data(self._spec, self._folder)
         given, narrow = _given(self._spec, folder / START, data)
         supernet = Supernet(given)
         tensors, _ = load_checkpoint(folder / run / CHECKPOINT)
@@ -135,7 +136,7 @@ def train_refined(config: dict[str, Any], report: Report) -> None:
     """
     torch.set_num_threads(int(config["threads"]))
     spec: JobSpec = config["spec"]
-    data = job_data(spec)
+    data = job_data(spec, Path(config["job_folder"]))
     tensors, _ = load_checkpoint(Path(config["job_folder"]) / CHECKPOINT)
     balancer = part(tensors, "model.balancer.")
     recipe = replace(spec.training, subnets=1, epochs=config["epochs"], learning_rate=config["learning_rate"])

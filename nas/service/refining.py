@@ -23,16 +23,16 @@ from nas.core import (
 )
 from nas.core.refinement import has_own_weights, inherited_arch, verified
 from nas.service.context import JobContext
-from nas.service.driver import claimed
 from nas.service.executors import make_executor
 from nas.service.executors.executor import Executor, Worker
 from nas.service.executors.halving import Halving
 from nas.service.exporting import REFINED as WEIGHTS
+from nas.service.gpus import gpu_share
+from nas.service.lease import leased
 from nas.service.pool import result_of
 from nas.service.refine_workers import REFINED, RefineWorker, Start, train_refined
 from nas.service.stages.verify import measured, timing
 from nas.train.checkpoint import sha256
-from nas.train.compute import choose_compute
 
 RATES = (0.1, 0.3, 1.0)  # of the job's own learning rate, which is the peak for weights that know nothing
 HALVES = 4  # the first comparison is after this part of the epochs
@@ -100,19 +100,17 @@ def refine(store: Store, job: JobId, row: Evaluation, wanted: Refinement, say: S
             f"a network is refined from its subnet: {row.arch.key} was refined already; "
             f"give the key of its subnet, {inherited_arch(row.arch).key}"
         )
-    folder = record.folder / "refining"
-    with claimed(store, job):
+    with leased(store, job) as lease:
         executor = make_executor(record.spec.executor)
         context: JobContext | None = None
         try:
-            shutil.rmtree(folder, ignore_errors=True)
-            context = JobContext(store, job, executor)
-            return _refine(context, record, row, wanted, folder, say)
+            context = JobContext(lease.store, job, executor, lease)
+            shutil.rmtree(context.workplace / "refining", ignore_errors=True)  # of one that was killed
+            return _refine(context, record, row, wanted, context.workplace / "refining", say)
         finally:
             if context:
                 context.close()
             executor.close()
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def find(store: Store, job: JobId, key: str) -> Evaluation:
@@ -198,11 +196,9 @@ def _best_run(
         "threads": threads,
     }
     configs = [{**common, "name": name, "learning_rate": rate} for name, rate in names.items()]
-    gpu = choose_compute(record.spec.training).device.type == "cuda"
+    gpus = gpu_share(context.executor, record.spec.training, len(configs))
     halving = Halving(first=max(1, wanted.epochs // HALVES), most=wanted.epochs)
-    context.executor.trials(
-        train_refined, configs, on_report, folder / "trials", cpus=1, gpus=1 / len(configs) if gpu else 0, halving=halving
-    )
+    context.executor.trials(train_refined, configs, on_report, folder / "trials", cpus=1, gpus=gpus, halving=halving)
     finite = [row for row in last.values() if row["score"] == row["score"]]
     if not finite:
         raise NasError("a run gives a network with finite errors: none did; try smaller --learning-rates")
@@ -211,10 +207,8 @@ def _best_run(
 
 
 def _worker(executor: Executor, record: JobRecord) -> Worker:
-    gpu = choose_compute(record.spec.training).device.type == "cuda"
-    return executor.worker(
-        RefineWorker, record.spec, record.folder, executor.cores, cpus=executor.cores, gpus=1.0 if gpu else 0.0
-    )
+    gpus = gpu_share(executor, record.spec.training, 1)
+    return executor.worker(RefineWorker, record.spec, record.folder, executor.cores, cpus=executor.cores, gpus=gpus)
 
 
 def _shares(growth: dict[str, float]) -> str:

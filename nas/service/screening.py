@@ -30,7 +30,7 @@ def agreement(screened: Sequence[Evaluation], full: Sequence[Evaluation]) -> dic
         full: Evaluations on all images.
 
     Returns:
-        ``error.TASK`` to ``kendall_tau``, ``mape`` (a share) and ``candidates``. Empty where fewer than two have both. As
+        ``error.TASK`` to ``kendall_tau``, ``mape`` (a share) and ``candidates``; absent where fewer than two have both. As
         only promising candidates have both, their range is narrow, and the rank correlation over all would be higher.
     """
     part = {row.arch.key: row.metrics for row in screened if not row.failure}
@@ -40,9 +40,12 @@ def agreement(screened: Sequence[Evaluation], full: Sequence[Evaluation]) -> dic
     names = sorted(name for name in pairs[0][1] if name.startswith("error."))
     found: dict[str, dict[str, float]] = {}
     for name in names:
-        guess, truth = (np.array([pair[side].get(name, np.nan) for pair in pairs]) for side in (0, 1))
-        measured = quality(truth, guess, np.zeros(len(pairs)))
-        found[name] = {"kendall_tau": measured["kendall_tau"], "mape": measured["mape"], "candidates": len(pairs)}
+        both = np.array([[pair[side].get(name, np.nan) for side in (0, 1)] for pair in pairs])
+        guess, truth = both[np.isfinite(both).all(axis=1)].T
+        if len(truth) < 2:
+            continue
+        measured = quality(truth, guess, np.zeros(len(truth)))
+        found[name] = {"kendall_tau": measured["kendall_tau"], "mape": measured["mape"], "candidates": len(truth)}
     return found
 
 

@@ -8,7 +8,8 @@ from typing import cast
 import torch
 
 from nas.core import FloatArray, JobSpec
-from nas.service.workers import CHECKPOINT, job_data, job_definition
+from nas.service.job_data import job_data
+from nas.service.workers import CHECKPOINT, job_definition
 from nas.supernet import Branching, Supernet
 from nas.train.balancing import make_balancer
 from nas.train.bilevel import SharingEpoch, search_tree
@@ -32,7 +33,7 @@ class SharingWorker:
         self._spec, self._costs = spec, torch.as_tensor(costs)
         self._initial = None if initial is None else torch.as_tensor(initial)
         self._compute = choose_compute(spec.training)
-        data = job_data(spec)
+        data = job_data(spec, folder)
         self._definition = cast("Branching", job_definition(spec, data))
         self._data = data.to(self._compute.device)
         self._trained, _ = load_checkpoint(folder / CHECKPOINT)

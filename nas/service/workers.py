@@ -18,9 +18,10 @@ from hw_profiles.operators import operators
 from hw_profiles.timing import LatencyMeter
 from nas.core import ArchConfig, Fingerprint, JobId, JobSpec, Latency, policy_of
 from nas.core.operator import Operator, OperatorTime
-from nas.data import MultiTaskData, Split, load_data
+from nas.data import MultiTaskData, Split
 from nas.export import quantize, to_onnx
 from nas.service.candidates import calibration_images, candidate_file, checked_metrics, file_metrics
+from nas.service.job_data import job_data
 from nas.service.pictures import sample_sheet
 from nas.service.screening import part_of
 from nas.supernet import Alone, MultiTaskNet, SpaceDefinition, Supernet
@@ -32,11 +33,6 @@ from search_spaces import make_space
 from search_spaces.precision import WithPrecision
 
 CHECKPOINT = "checkpoint.safetensors"
-
-
-def job_data(spec: JobSpec) -> MultiTaskData:
-    """Return the data of a job."""
-    return load_data(spec.data, spec.tasks, spec.seed)
 
 
 def job_definition(spec: JobSpec, data: MultiTaskData) -> SpaceDefinition:
@@ -52,7 +48,7 @@ def searched_definition(spec: JobSpec, data: MultiTaskData) -> SpaceDefinition:
 
 def job_evaluator(spec: JobSpec, folder: Path, data: MultiTaskData | None = None) -> Evaluator:
     """Return an evaluator of a job's trained supernet."""
-    data = data or job_data(spec)
+    data = data or job_data(spec, folder)
     supernet = Supernet(job_definition(spec, data))
     tensors, _ = load_checkpoint(folder / CHECKPOINT)
     supernet.load_state_dict(part(tensors, "model.supernet."))
@@ -66,18 +62,21 @@ class TrainWorker:
 
     Args:
         spec: The job.
-        folder: Of the job.
+        folder: Of the job; its data is there.
+        workplace: Of the driver; checkpoints are written there.
         rank: Which process this is.
         world: How many there are.
         meeting: File at which they meet.
         threads: Of torch.
     """
 
-    def __init__(self, spec: JobSpec, folder: Path, rank: int, world: int, meeting: Path | None, threads: int) -> None:
+    def __init__(
+        self, spec: JobSpec, folder: Path, workplace: Path, rank: int, world: int, meeting: Path | None, threads: int
+    ) -> None:
         torch.set_num_threads(threads)
-        data = job_data(spec)
+        data = job_data(spec, folder)
         self._trainer = Trainer(
-            job_definition(spec, data), data, spec.training, spec.seed, folder, rank=rank, world=world, meeting=meeting
+            job_definition(spec, data), data, spec.training, spec.seed, workplace, rank=rank, world=world, meeting=meeting
         )
 
     def last(self) -> EpochReport | None:
@@ -201,21 +200,23 @@ def train_twin(config: dict[str, Any], report: Any) -> None:
     """Train one task alone on the largest network, with the job's own recipe: the zero of Δm.
 
     Args:
-        config: ``spec`` (the job), ``folder`` (of this twin), ``task`` and ``threads``.
+        config: ``spec`` (the job), ``job_folder``, ``folder`` (of this twin), ``task`` and ``threads``.
         report: Is given a row per epoch, the last one with the metrics on ``val`` and ``test``.
     """
     torch.set_num_threads(int(config["threads"]))
     spec: JobSpec = config["spec"]
     folder = Path(config["folder"])
     folder.mkdir(parents=True, exist_ok=True)
-    data = load_data(spec.data, [task for task in spec.tasks if task.name == config["task"]], spec.seed)
+    data = job_data(spec, Path(config["job_folder"]))
+    data = data.only([data.task(config["task"])])
     definition = job_definition(spec, data)
     recipe = replace(spec.training, subnets=1, balancing="equal", epochs=spec.training.twin_epochs or spec.training.epochs)
     trainer = Trainer(Alone(definition, definition.space.largest()), data, recipe, spec.seed, folder)
     epoch = trainer.last
     while True:
         if epoch:
-            report({"epoch": epoch.epoch, "epochs": epoch.epochs, "step": epoch.step, "curves": epoch.curves})
+            row = {"epoch": epoch.epoch, "epochs": epoch.epochs, "step": epoch.step, "curves": epoch.curves}
+            report(row | {"note": epoch.note})
         if trainer.done:
             break
         epoch = trainer.run_epoch()

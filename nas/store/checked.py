@@ -14,7 +14,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from nas.core.json_text import number
+
 Value = TypeVar("Value")
+INFINITY = "infinity"  # the only name in the object that stands for one
 _PLAIN = frozenset({str, int, bool, float, datetime})
 
 
@@ -28,7 +31,7 @@ def load(kind: type[Value], text: str) -> Value:
 
 
 def parsed(text: Any) -> Any:
-    """Return what JSON text holds.
+    """Return what JSON text holds: that of `nas.store.encoding.dump`, or of an earlier version, with NaN and Infinity in it.
 
     Raises:
         ValueError: It is no text, or no JSON.
@@ -36,7 +39,7 @@ def parsed(text: Any) -> Any:
     if not isinstance(text, str):
         raise ValueError(f"JSON is text: {text!r:.60} is none")
     try:
-        return json.loads(text)
+        return json.loads(text, object_hook=lambda found: math.inf * found[INFINITY] if INFINITY in found else found)
     except RecursionError:
         raise ValueError("JSON is at most a few levels deep: this one is nested too deep") from None
 
@@ -80,8 +83,8 @@ def of_kind(kind: Any, data: Any, name: str) -> Any:
             raise ValueError(str(error)) from None
     if isinstance(kind, type) and issubclass(kind, Enum):
         return kind(data)
-    if kind is float and isinstance(data, int | float) and not isinstance(data, bool):
-        return float(data)
+    if kind is float and (data is None or (isinstance(data, int | float) and not isinstance(data, bool))):
+        return number(data)
     if kind is Path and isinstance(data, str):
         return Path(data)
     raise ValueError(f"{name} is not of the kind {getattr(kind, '__name__', kind)}: {data!r:.60}")
@@ -94,7 +97,7 @@ def numbers(text: str) -> dict[str, float]:
         raise ValueError(f"metrics have names: {text!r:.60} has none")
     for name, value in found.items():
         if value is None:
-            found[name] = math.nan
+            found[name] = number(value)
         elif type(value) is not float and type(value) is not int:
             raise ValueError(f"metric {name} is no number: {value!r:.60}")
     return found

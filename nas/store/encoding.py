@@ -36,11 +36,12 @@ from nas.core import (
 )
 from nas.core.operator import Operator, OperatorTime
 from nas.store import models
-from nas.store.checked import load, numbers, of_kind, parsed
+from nas.store.checked import INFINITY, load, numbers, of_kind, parsed
 
 Row = dict[str, Any]
 ID = re.compile(r"[a-z0-9]{1,64}")  # of a job: its folder is called so
 SILENCE = timedelta(seconds=30)  # a driver that was not heard of for longer is dead
+LIVE = (JobState.QUEUED, JobState.RUNNING, JobState.CANCELLING)  # states in which a job has a driver, or is about to
 
 
 def plain(value: Any) -> Any:
@@ -58,17 +59,19 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
+        return plain(value.tolist())
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else {INFINITY: math.copysign(1, value)}
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(f"what is stored is made of JSON values: got {value!r} of type {type(value).__name__}")
 
 
 def dump(value: Any) -> str:
-    """Return the JSON text of `value`; NaN and infinities are written as Python's `json` writes them."""
-    return json.dumps(plain(value), separators=(",", ":"))
+    """Return the JSON text of `value`, which any parser reads: NaN is null, an infinity an object of its sign."""
+    return json.dumps(plain(value), separators=(",", ":"), allow_nan=False)
 
 
 @lru_cache(maxsize=65_536)
@@ -96,7 +99,7 @@ def job_row(job: str, spec: JobSpec, created: datetime) -> models.JobRow:
 
 
 def job_record(row: models.JobRow, folder: Path, now: datetime) -> JobRecord:
-    """Return a job as readers see it: a running one that was not heard of for 30 seconds is interrupted.
+    """Return a job as readers see it: one that has not ended and was not heard of for 30 seconds has lost its driver.
 
     Raises:
         ValueError: The row is damaged.
@@ -104,9 +107,10 @@ def job_record(row: models.JobRow, folder: Path, now: datetime) -> JobRecord:
     if not isinstance(row.id, str) or not ID.fullmatch(row.id):
         raise ValueError(f"a job's id is letters and digits: {row.id!r:.60} is not")
     started, ended, heartbeat = (_moment(getattr(row, name), name) for name in ("started", "ended", "heartbeat"))
-    state, heard = JobState(row.state), heartbeat or started
-    if state is JobState.RUNNING and heard is not None and now - heard > SILENCE:
-        state = JobState.INTERRUPTED
+    created = of_kind(datetime, row.created, "created")
+    state, heard = JobState(row.state), heartbeat or started or created
+    if state in LIVE and now - heard > SILENCE:
+        state = JobState.CANCELLED if state is JobState.CANCELLING else JobState.INTERRUPTED
     spec = load(JobSpec, row.spec)
     if not (spec.tasks and spec.objectives and spec.devices):
         raise ValueError("a job has tasks, objectives and devices, and this one has not")
@@ -114,7 +118,7 @@ def job_record(row: models.JobRow, folder: Path, now: datetime) -> JobRecord:
         id=row.id,
         spec=spec,
         state=state,
-        created=of_kind(datetime, row.created, "created"),
+        created=created,
         folder=folder,
         started=started,
         ended=ended,
@@ -238,7 +242,7 @@ def profile(row: Sequence[Any]) -> Profile:
 def _operator_rows(operators: Sequence[OperatorTime]) -> str | None:
     """Return one list per operator, without the names of the fields: a network has a hundred."""
     rows = [[t.operator.name, t.operator.kind, t.operator.dtype, *_shapes(t.operator), t.ms] for t in operators]
-    return json.dumps(rows, separators=(",", ":")) if rows else None
+    return dump(rows) if rows else None
 
 
 def _shapes(op: Operator) -> list[list[int]]:

@@ -1,7 +1,7 @@
 """The tables. Values are made of these rows in `nas.store.encoding`; the schema is versioned in `nas.store.migrations`.
 
-Mappings and tuples are JSON text, written and read by Python's `json`, so that every float, NaN included, comes back as
-it was on both dialects.
+Mappings and tuples are JSON text that any parser reads (`nas.store.encoding.dump`); every float, NaN and infinities included,
+comes back as it was on both dialects.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class JobRow(Base):
     created: Mapped[datetime]
     started: Mapped[datetime | None]
     ended: Mapped[datetime | None]
-    owner: Mapped[str | None]  # host:pid
+    owner: Mapped[str | None]  # names one driver; every write of it compares this
     heartbeat: Mapped[datetime | None]
     error: Mapped[str | None]
     __table_args__ = (UniqueConstraint("id", name="uq_jobs_id"),)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from sqlalchemy import CursorResult, Engine, or_, select, update
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
 
 from nas.core import (
     Artifact,
@@ -18,6 +21,7 @@ from nas.core import (
     JobRecord,
     JobSpec,
     JobState,
+    LostLeaseError,
     NotFoundError,
     PredictorReport,
     Profile,
@@ -43,7 +47,8 @@ from nas.store.models import (
     ProfileRow,
     StageRow,
 )
-from nas.store.transactions import Transactions, insert, insert_architectures, job_row, now, stage_row, unknown_job
+from nas.store.patience import patient
+from nas.store.transactions import Transactions, clock, insert, insert_architectures, job_row, now, stage_row, unknown_job
 
 ID_LETTERS = "23456789abcdefghjkmnpqrstvwxyz"  # none that look alike; no l, so that no id begins like "latest"
 ENDED = (JobState.DONE, JobState.FAILED, JobState.CANCELLED, JobState.INTERRUPTED)
@@ -79,20 +84,30 @@ class SqlStore(Transactions):
     def create_job(self, spec: JobSpec) -> JobId:
         """See `nas.core.Store`."""
         job = "".join(secrets.choice(ID_LETTERS) for _ in range(8))
+        self._create(job, spec)
+        return job
+
+    @patient
+    def _create(self, job: JobId, spec: JobSpec) -> None:
+        """Store a job, unless a call before this one did, whose answer was lost."""
         with self.write() as session:
-            session.add(encoding.job_row(job, spec, now()))
+            if session.scalar(select(JobRow.id).where(JobRow.id == job)):
+                return
+            session.add(encoding.job_row(job, spec, clock(session)))
             session.flush()
             session.add_all(encoding.stage_rows(job, spec))
             session.flush()
             self._make_folder(job)
-        return job
 
+    @patient
     def jobs(self) -> list[JobRecord]:
         """See `nas.core.Store`."""
         with self.read() as session:
+            moment = clock(session)
             rows = session.scalars(select(JobRow).order_by(JobRow.number.desc()))
-            return self.damages.readable("jobs", "", rows, self._record)
+            return self.damages.readable("jobs", "", rows, lambda row: self._record(row, moment))
 
+    @patient
     def job(self, job: str) -> JobRecord:
         """See `nas.core.Store`."""
         wanted = job.strip().lower()
@@ -107,40 +122,42 @@ class SqlStore(Transactions):
                 ids = ", ".join(str(row.id) for row in found)
                 raise NotFoundError(f"the start of a job's id names one job only: {job!r} fits {ids}; write more of it")
             try:
-                return self._record(found[0])
+                return self._record(found[0], clock(session))
             except Exception as error:
                 raise _damaged("jobs", found[0].id, error) from error
 
-    def set_state(self, job: JobId, state: JobState, error: str | None = None) -> None:
+    @patient
+    def set_state(
+        self, job: JobId, state: JobState, error: str | None = None, expected: Collection[JobState] | None = None
+    ) -> bool:
         """See `nas.core.Store`."""
         with self.write() as session:
-            row = job_row(session, job)
+            row = job_row(session, job, lock=True)
+            if expected is not None and row.state not in {state.value, *(one.value for one in expected)}:
+                return False
             row.state, row.error = state.value, None if error is None else readable(error)
             row.ended = (row.ended or now()) if state in ENDED else None
+            if state is JobState.QUEUED:
+                row.heartbeat = clock(session)  # its driver is on its way
             if state is JobState.RUNNING:
                 row.started = row.started or now()
+            return True
 
-    def claim(self, job: JobId, owner: str) -> bool:
+    @patient
+    def claim(self, job: JobId, owner: str, instead_of: str | None = None) -> LeasedStore | None:
         """See `nas.core.Store`."""
         with self.write() as session:
-            job_row(session, job)
-            moment = now()
-            free = or_(JobRow.owner.is_(None), JobRow.owner == owner, JobRow.heartbeat < moment - SILENCE)
-            claimed = session.execute(update(JobRow).where(JobRow.id == job, free).values(owner=owner, heartbeat=moment))
-            return cast(CursorResult[Any], claimed).rowcount == 1
+            row = job_row(session, job, lock=True)
+            moment = clock(session)
+            silent = row.heartbeat is None or moment - row.heartbeat > SILENCE
+            if row.owner not in (None, owner, instead_of) and not silent:
+                return None
+            row.owner, row.heartbeat = owner, moment
+            if row.state not in (JobState.RUNNING.value, JobState.DONE.value):
+                row.state, row.error, row.ended = JobState.QUEUED.value, None, None
+        return LeasedStore(self.engine, self._home, job, owner)
 
-    def heartbeat(self, job: JobId) -> JobState:
-        """See `nas.core.Store`."""
-        with self.write() as session:
-            row = job_row(session, job)
-            row.heartbeat = now()
-            return JobState(row.state)
-
-    def release(self, job: JobId) -> None:
-        """See `nas.core.Store`."""
-        with self.write() as session:
-            job_row(session, job).owner = None
-
+    @patient
     def start(self, job: JobId, stage: Stage) -> None:
         """See `nas.core.Store`."""
         with self.write() as session:
@@ -148,6 +165,7 @@ class SqlStore(Transactions):
             if row.state != StageState.DONE.value:
                 row.state, row.started, row.ended, row.note = StageState.RUNNING.value, now(), None, ""
 
+    @patient
     def progress(self, job: JobId, stage: Stage, done: int, total: int, unit: str, note: str = "") -> None:
         """See `nas.core.Store`."""
         with self.write() as session:
@@ -155,6 +173,7 @@ class SqlStore(Transactions):
             if row.state != StageState.DONE.value:
                 row.done, row.total, row.unit, row.note = int(done), int(total), unit, readable(note)
 
+    @patient
     def finish(self, job: JobId, stage: Stage, result: Mapping[str, Any] | None = None) -> None:
         """See `nas.core.Store`."""
         with self.write() as session:
@@ -165,12 +184,14 @@ class SqlStore(Transactions):
             if result is not None:
                 row.result = encoding.dump(result)
 
+    @patient
     def fail(self, job: JobId, stage: Stage, reason: str) -> None:
         """See `nas.core.Store`; the reason becomes the stage's note."""
         with self.write() as session:
             row = stage_row(session, job, stage)
             row.state, row.note, row.ended = StageState.FAILED.value, readable(reason), now()
 
+    @patient
     def stages(self, job: JobId) -> dict[Stage, StageRecord]:
         """See `nas.core.Store`. Twins are a stage only of jobs that train them."""
         with self.read() as session:
@@ -183,10 +204,18 @@ class SqlStore(Transactions):
 
     def log(self, job: JobId, message: str, level: str = "info") -> None:
         """See `nas.core.Store`."""
+        self._log(job, now(), readable(message), level)
+
+    @patient
+    def _log(self, job: JobId, moment: datetime, message: str, level: str) -> None:
+        """Append a line, unless a call before this one did, whose answer was lost."""
+        line = {"job_id": job, "time": moment, "level": level, "message": message}
         with self.write() as session:
             job_row(session, job)
-            session.add(EventRow(job_id=job, time=now(), level=level, message=readable(message)))
+            if not session.scalar(select(EventRow.id).filter_by(**line).limit(1)):
+                session.add(EventRow(**line))
 
+    @patient
     def events(self, job: JobId, last: int | None = None) -> list[Event]:
         """See `nas.core.Store`."""
         query = select(EventRow).where(EventRow.job_id == job).order_by(EventRow.id.desc()).limit(last)
@@ -194,6 +223,7 @@ class SqlStore(Transactions):
             job_row(session, job)
             return self.damages.readable("events", job, session.scalars(query), encoding.event)[::-1]
 
+    @patient
     def add(self, job: JobId, rows: Iterable[Evaluation]) -> int:
         """See `nas.core.Store`."""
         values = list(rows)
@@ -202,6 +232,7 @@ class SqlStore(Transactions):
             insert_architectures(session, [value.arch for value in values])
             return insert(session, EvaluationRow, [encoding.evaluation_row(job, value) for value in values])
 
+    @patient
     def evaluations(self, job: JobId, stage: str | None = None) -> list[Evaluation]:
         """See `nas.core.Store`."""
         row = EvaluationRow  # its columns, as objects of ten thousand rows take seconds to make
@@ -214,6 +245,7 @@ class SqlStore(Transactions):
             job_row(session, job)
             return self.damages.readable("evaluations", job, session.execute(query), encoding.evaluation)
 
+    @patient
     def add_curve(self, job: JobId, points: Iterable[CurvePoint]) -> None:
         """See `nas.core.Store`."""
         values = [encoding.curve_row(job, point) for point in points]
@@ -221,6 +253,7 @@ class SqlStore(Transactions):
             job_row(session, job)
             insert(session, CurveRow, values, replace=("job_id", "name", "step"))
 
+    @patient
     def curves(self, job: JobId) -> dict[str, list[tuple[int, float]]]:
         """See `nas.core.Store`."""
         query = select(CurveRow.name, CurveRow.step, CurveRow.value).where(CurveRow.job_id == job)
@@ -232,6 +265,7 @@ class SqlStore(Transactions):
                 found.setdefault(point.name, []).append((point.step, point.value))
         return found
 
+    @patient
     def add_profiles(self, job: JobId, rows: Iterable[Profile]) -> int:
         """See `nas.core.Store`."""
         values = list(rows)
@@ -242,6 +276,7 @@ class SqlStore(Transactions):
             insert(session, FingerprintRow, [made_on[key] for key in sorted(made_on)])
             return insert(session, ProfileRow, [encoding.profile_row(job, value) for value in values])
 
+    @patient
     def profiles(self, job: JobId) -> list[Profile]:
         """See `nas.core.Store`."""
         query = select(ProfileRow, ArchitectureRow.picks, FingerprintRow).where(ProfileRow.job_id == job)
@@ -251,6 +286,7 @@ class SqlStore(Transactions):
             job_row(session, job)
             return self.damages.readable("profiles", job, session.execute(query), encoding.profile)
 
+    @patient
     def reference_ms(self, device: str, fingerprint: str, measured: float) -> float:
         """See `nas.core.Store`."""
         if not self.writable:
@@ -261,12 +297,14 @@ class SqlStore(Transactions):
             insert(session, DeviceRow, [{"name": device, "fingerprint": fingerprint, "reference_ms": float(measured)}])
             return session.get_one(DeviceRow, (device, fingerprint)).reference_ms
 
+    @patient
     def save_predictor(self, job: JobId, report: PredictorReport, state: Mapping[str, Any]) -> None:
         """See `nas.core.Store`."""
         with self.write() as session:
             job_row(session, job)
             insert(session, PredictorRow, [encoding.predictor_row(job, report, state)], replace=("job_id", "target"))
 
+    @patient
     def predictors(self, job: JobId) -> list[tuple[PredictorReport, dict[str, Any]]]:
         """See `nas.core.Store`."""
         with self.read() as session:
@@ -274,12 +312,14 @@ class SqlStore(Transactions):
             rows = session.scalars(select(PredictorRow).where(PredictorRow.job_id == job).order_by(PredictorRow.target))
             return self.damages.readable("predictors", job, rows, encoding.predictor)
 
+    @patient
     def add_artifact(self, job: JobId, artifact: Artifact) -> None:
         """See `nas.core.Store`."""
         with self.write() as session:
             job_row(session, job)
             insert(session, ArtifactRow, [encoding.artifact_row(job, artifact, self._path(job))], replace=("job_id", "path"))
 
+    @patient
     def artifacts(self, job: JobId, kind: str | None = None, key: str | None = None) -> list[Artifact]:
         """See `nas.core.Store`."""
         query = select(ArtifactRow).where(ArtifactRow.job_id == job).order_by(ArtifactRow.id)
@@ -292,6 +332,7 @@ class SqlStore(Transactions):
             folder = self._path(job)
             return self.damages.readable("artifacts", job, session.scalars(query), lambda row: encoding.artifact(row, folder))
 
+    @patient
     def folder(self, job: JobId) -> Path:
         """See `nas.core.Store`."""
         with self.read() as session:
@@ -309,11 +350,65 @@ class SqlStore(Transactions):
     def _path(self, job: JobId) -> Path:
         return self._home / "jobs" / job
 
-    def _record(self, row: JobRow) -> JobRecord:
-        return encoding.job_record(row, self._path(str(row.id)), now())
+    def _record(self, row: JobRow, moment: datetime) -> JobRecord:
+        return encoding.job_record(row, self._path(str(row.id)), moment)
 
 
 def _damaged(table: str, job: JobId, error: Exception) -> StoreError:
     return StoreError(
         f"the store's table {table} is damaged at job {job}: {one_line(error)}; {REMEDY}; nas jobs lists the others"
     )
+
+
+class LeasedStore(SqlStore):
+    """The store of `nas.core.LeasedStore`.
+
+    Args:
+        engine: Of the store that was claimed from.
+        home: Of that store.
+        job: Whose driver writes.
+        owner: The driver.
+    """
+
+    def __init__(self, engine: Engine, home: Path, job: JobId, owner: str) -> None:
+        super().__init__(engine, home)
+        self._job, self._owner = job, owner
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """Give a session whose changes are committed only while this driver holds the job.
+
+        Raises:
+            LostLeaseError: It does not any more.
+        """
+        with super().write() as session:
+            row = job_row(session, self._job, lock=True)
+            if row.owner != self._owner:
+                raise LostLeaseError(
+                    f"one driver runs a job, and another one has taken {self._job} over: this one was not heard of for "
+                    f"{SILENCE.seconds} seconds; it ends, and nas watch {self._job} shows the other"
+                )
+            row.heartbeat = clock(session)
+            session.flush()
+            yield session
+
+    @patient
+    def heartbeat(self) -> JobState:
+        """See `nas.core.LeasedStore`."""
+        with self.write() as session:
+            return JobState(job_row(session, self._job).state)
+
+    @patient
+    def release(self) -> None:
+        """See `nas.core.LeasedStore`."""
+        with super().write() as session:
+            row = job_row(session, self._job, lock=True)
+            if row.owner == self._owner:
+                row.owner = None
+
+    @patient
+    def folder(self, job: JobId) -> Path:
+        """See `nas.core.LeasedStore`."""
+        with self.write() as session:
+            job_row(session, job)
+        return self._make_folder(job)

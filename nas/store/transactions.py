@@ -1,4 +1,4 @@
-"""Transactions, and what every method of the store does inside one: find its job, insert rows that may exist."""
+"""Transactions, and what every method of the store does inside one: tell the time, find its job, insert rows."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import cast
 
-from sqlalchemy import Engine, Table, select
+from sqlalchemy import Engine, Table, func, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DatabaseError, IntegrityError
 from sqlalchemy.orm import Session
 
 from nas.core import ArchConfig, JobId, NotFoundError, Stage
 from nas.store import encoding
-from nas.store.answers import unanswered
 from nas.store.encoding import Row
 from nas.store.models import ArchitectureRow, Base, JobRow, StageRow
 
@@ -24,35 +22,29 @@ class Transactions:
 
     Args:
         engine: On a schema that is up to date, as `nas.store.connection.connect` gives it.
+
+    Attributes:
+        away: Whether the last transaction was given up because the database did not answer.
     """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.away = False
         self._writing = engine.execution_options(begin="IMMEDIATE")
         server = engine.dialect.name != "sqlite"
-        self._place = engine.url.render_as_string() if server else str(engine.url.database)
+        self.place = engine.url.render_as_string() if server else str(engine.url.database)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
         """Give a session that only reads; on SQLite it sees one state of the database throughout."""
-        try:
-            with Session(self.engine) as session:
-                yield session
-        except IntegrityError:  # a mistake of ours, not of the database
-            raise
-        except DatabaseError as error:
-            raise unanswered(error, self._place) from error
+        with Session(self.engine) as session:
+            yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
         """Give a session whose changes are committed at the end, all or none."""
-        try:
-            with Session(self._writing) as session, session.begin():
-                yield session
-        except IntegrityError:  # a mistake of ours, not of the database
-            raise
-        except DatabaseError as error:
-            raise unanswered(error, self._place) from error
+        with Session(self._writing) as session, session.begin():
+            yield session
 
 
 def insert(session: Session, table: type[Base], rows: Sequence[Row], replace: tuple[str, ...] = ()) -> int:
@@ -78,13 +70,19 @@ def insert_architectures(session: Session, archs: Iterable[ArchConfig]) -> None:
     insert(session, ArchitectureRow, [rows[key] for key in sorted(rows)])
 
 
-def job_row(session: Session, job: JobId) -> JobRow:
+def job_row(session: Session, job: JobId, lock: bool = False) -> JobRow:
     """Return the row of a job.
+
+    Args:
+        session: In a transaction.
+        job: Its id.
+        lock: Whether the row stays as it is until the transaction ends, but for what this one changes.
 
     Raises:
         NotFoundError: There is none with this id.
     """
-    row = session.scalar(select(JobRow).where(JobRow.id == job))
+    found = select(JobRow).where(JobRow.id == job)
+    row = session.scalar(found.with_for_update(key_share=True) if lock else found)
     if row is None:
         raise NotFoundError(unknown_job(job))
     return row
@@ -111,3 +109,14 @@ def unknown_job(job: str) -> str:
 def now() -> datetime:
     """Return the moment, aware."""
     return datetime.now(UTC)
+
+
+def clock(session: Session) -> datetime:
+    """Return the moment by the database's own clock, aware: drivers on several machines are silent by one clock.
+
+    A SQLite file has none; whoever opens it takes the machine's.
+    """
+    if session.get_bind().dialect.name != "postgresql":
+        return now()
+    moment: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
+    return moment.astimezone(UTC)

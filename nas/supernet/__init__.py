@@ -3,6 +3,7 @@
 from nas.supernet.alone import Alone
 from nas.supernet.blocks import Block, block_of, blocks
 from nas.supernet.branching import Branching
+from nas.supernet.convolutions import SafeConvolutions
 from nas.supernet.definition import Features, MultiTaskNet, Outputs, SpaceDefinition
 from nas.supernet.recalibration import recalibrate
 from nas.supernet.supernet import Supernet
@@ -15,6 +16,7 @@ __all__ = [
     "Features",
     "MultiTaskNet",
     "Outputs",
+    "SafeConvolutions",
     "Shapes",
     "SpaceDefinition",
     "Supernet",

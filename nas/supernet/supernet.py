@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from nas.core import ArchConfig
+from nas.supernet.convolutions import SafeConvolutions
 from nas.supernet.definition import Features, MultiTaskNet, Outputs, SpaceDefinition
 from nas.supernet.view import View
 
@@ -50,7 +51,8 @@ class Supernet(nn.Module):
         plain.train(self.training)
         shared = self._shared_tensors()
         tensors = {name: view.of(shared[view.name]) for name, view in views.items()}
-        features, outputs = functional_call(plain, tensors, (x,))
+        with SafeConvolutions():
+            features, outputs = functional_call(plain, tensors, (x,))
         return features, outputs
 
     def extract(self, arch: ArchConfig) -> MultiTaskNet:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.core.task import NO_CLASS_BYTE
+
 ImageArray = NDArray[np.uint8]
 
 # Okabe and Ito (2008), eight colours chosen for colour-blind readers; black is left to what is ignored.
@@ -22,18 +24,25 @@ VIRIDIS = (
     "FDE725",
 )  # Smith, van der Walt
 IGNORED = (40, 40, 40)
+ROUNDS = 10  # of darker hues; an eleventh could not be told from black
 
 
 def _rgb(codes: tuple[str, ...]) -> NDArray[np.float64]:
     return np.array([tuple(bytes.fromhex(code)) for code in codes], dtype=float)
 
 
-def class_colours(classes: NDArray[np.integer]) -> ImageArray:
-    """Return (h, w, 3) for classes (h, w): eight hues, each round of eight darker than the last; 255 is dark grey."""
-    base = _rgb(OKABE_ITO)
-    palette = np.concatenate([base * 0.8**i for i in range(32)])  # 256 entries
-    palette[255] = IGNORED
-    result: ImageArray = palette.round().astype(np.uint8)[np.asarray(classes).astype(np.uint8)]
+def class_colours(classes: NDArray[np.integer], valid: NDArray[np.bool_] | None = None) -> ImageArray:
+    """Return (h, w, 3) for classes (h, w): eight hues, each round of eight darker than the last, and anew after ten rounds.
+
+    Args:
+        classes: From 0.
+        valid: Which pixels hold a class, (h, w); the others are dark grey. None means all but those of 255.
+    """
+    classes = np.asarray(classes)
+    valid = classes != NO_CLASS_BYTE if valid is None else valid
+    palette = np.concatenate([_rgb(OKABE_ITO) * 0.8**i for i in range(ROUNDS)])
+    colours = palette.round().astype(np.uint8)[classes.astype(np.int64) % len(palette)]
+    result: ImageArray = np.where(valid[..., None], colours, np.array(IGNORED, dtype=np.uint8))
     return result
 
 

@@ -62,6 +62,10 @@ class Depth:
         """Return the mean absolute difference, in metres."""
         return (student.float() - teacher.detach().float()).abs().mean()
 
+    def labelled(self, target: Tensor, outputs: int) -> Tensor:
+        """Return how many pixels have a depth."""
+        return _valid(target)[1].sum()
+
     def summary(self, target: Tensor, outputs: int) -> Tensor:
         """Return the mean depth in metres, shape (n, 1)."""
         truth, valid = _valid(target)
@@ -71,12 +75,14 @@ class Depth:
         """Return an empty meter."""
         return DepthMeter()
 
-    def draw(self, values: NDArray[Any], limits: tuple[float, float] = (0.0, 10.0)) -> ImageArray | None:
+    def draw(
+        self, values: NDArray[Any], limits: tuple[float, float] = (0.0, 10.0), outputs: int | None = None
+    ) -> ImageArray | None:
         """Return colours from dark (near) to light (far) of (1, h, w) or (h, w) metres; black where invalid."""
         array = np.asarray(values, dtype=float)
         return depth_colours(array[0] if array.ndim == 3 else array, limits)
 
-    def describe(self, values: NDArray[Any], labels: Sequence[str] = ()) -> str:
+    def describe(self, values: NDArray[Any], labels: Sequence[str] = (), outputs: int | None = None) -> str:
         """Return the range and the median of the valid pixels."""
         array = np.asarray(values, dtype=float)
         valid = array[np.isfinite(array) & (array > 0)]

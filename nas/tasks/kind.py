@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from nas.core import Metric, Task
-from nas.core.task import TaskKindName
+from nas.core.task import NO_CLASS, TaskKindName
 
 ImageArray = NDArray[np.uint8]
+BROKEN = "not finite"  # the sum of predicted values that are no numbers
 
 
 class Meter:
@@ -21,7 +23,8 @@ class Meter:
 
     Training and evaluation call `update` once per batch, on any device; workers send `state` to the one that calls `add`;
     `result` comes last and may be called again. Since everything is a sum, any split of the images into batches and
-    workers gives the same result.
+    workers gives the same result. A network that predicted NaN or infinity anywhere has no metrics: what an argmax or a
+    comparison makes of NaN looks like a number.
     """
 
     def __init__(self) -> None:
@@ -29,7 +32,8 @@ class Meter:
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Add a batch: the output of a head, and the target in the convention of `nas.data`."""
-        self.add(self._count(prediction.detach().float(), target))
+        prediction = prediction.detach().float()
+        self.add({**self._count(prediction, target), BROKEN: (~torch.isfinite(prediction)).sum()})
 
     def state(self) -> dict[str, Tensor]:
         """Return the sums, float64, on the CPU."""
@@ -46,10 +50,14 @@ class Meter:
         self.add(other.state())
 
     def result(self) -> dict[str, float]:
-        """Return every metric of the kind, and ``error``, which is minimised. NaN where nothing valid was seen."""
-        if not self._sums:
-            return self._result({})
-        return self._result({name: total.cpu().numpy() for name, total in self._sums.items()})
+        """Return every metric of the kind, and ``error``, which is minimised.
+
+        All are NaN where nothing valid was seen, or where something that was predicted is not finite.
+        """
+        sums = {name: total.cpu().numpy() for name, total in self._sums.items()}
+        broken = float(sums.pop(BROKEN, 0.0))
+        found = self._result(sums)
+        return dict.fromkeys(found, float("nan")) if broken else found
 
     def _count(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Return what one batch adds to each sum; `prediction` is float32."""
@@ -86,6 +94,10 @@ class TaskKind(Protocol):
         """Return how far the student's prediction is from the teacher's, on the scale of `loss`; no gradient to the teacher."""
         ...
 
+    def labelled(self, target: Tensor, outputs: int) -> Tensor:
+        """Return how many entries of a target are to be predicted, a scalar: those that `loss` is the mean over."""
+        ...
+
     def summary(self, target: Tensor, outputs: int) -> Tensor:
         """Return what each target is in a few numbers, shape (n, m), NaN where an image says nothing of the task.
 
@@ -99,17 +111,20 @@ class TaskKind(Protocol):
         """Return a meter that has seen nothing."""
         ...
 
-    def draw(self, values: NDArray[Any], limits: tuple[float, float] = (0.0, 10.0)) -> ImageArray | None:
+    def draw(
+        self, values: NDArray[Any], limits: tuple[float, float] = (0.0, 10.0), outputs: int | None = None
+    ) -> ImageArray | None:
         """Return a picture (h, w, 3) of one image's prediction or target (no batch axis); None where the kind has none.
 
         Args:
             values: A prediction, or a target.
             limits: Metres that depth's colours span, the same for a prediction and its truth.
+            outputs: Of the task, which tell what a target of classes ignores; None where there are at most 255 classes.
         """
         ...
 
-    def describe(self, values: NDArray[Any], labels: Sequence[str] = ()) -> str:
-        """Return one short line on one image's prediction or target."""
+    def describe(self, values: NDArray[Any], labels: Sequence[str] = (), outputs: int | None = None) -> str:
+        """Return one short line on one image's prediction or target; `outputs` as in `draw`."""
         ...
 
 
@@ -142,6 +157,19 @@ def kl_divergence(student: Tensor, teacher: Tensor) -> Tensor:
     log_student = student.float().log_softmax(dim=1)
     log_teacher = teacher.detach().float().log_softmax(dim=1)
     return (log_teacher.exp() * (log_teacher - log_student)).sum(dim=1).mean()
+
+
+def class_entropy(prediction: Tensor, target: Tensor) -> Tensor:
+    """Return the mean cross-entropy over the entries that hold a class, in nats; 0 where none does.
+
+    Args:
+        prediction: Logits (b, classes, ...).
+        target: Classes (b, ...); whatever is none is ignored, as a meter does.
+    """
+    valid = valid_classes(target, prediction.shape[1])
+    target = torch.where(valid, target, NO_CLASS).long()
+    total = functional.cross_entropy(prediction.float(), target, ignore_index=NO_CLASS, reduction="sum")
+    return total / valid.sum().clamp(min=1)
 
 
 def ratio(part: float, whole: float) -> float:

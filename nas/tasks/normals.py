@@ -88,6 +88,10 @@ class Normals:
         """Return the same absolute difference between the student's and the teacher's unit vectors."""
         return (_unit(student.float()) - _unit(teacher.detach().float())).abs().sum(dim=1).mean()
 
+    def labelled(self, target: Tensor, outputs: int) -> Tensor:
+        """Return how many pixels have a normal."""
+        return _valid(target).sum()
+
     def summary(self, target: Tensor, outputs: int) -> Tensor:
         """Return the mean normal, shape (n, 3)."""
         valid = _valid(target)
@@ -98,14 +102,16 @@ class Normals:
         """Return an empty meter."""
         return NormalsMeter()
 
-    def draw(self, values: NDArray[Any], limits: tuple[float, float] = (0.0, 10.0)) -> ImageArray | None:
+    def draw(
+        self, values: NDArray[Any], limits: tuple[float, float] = (0.0, 10.0), outputs: int | None = None
+    ) -> ImageArray | None:
         """Return x, y, z in [-1, 1] as red, green, blue of vectors (3, h, w); black where there is none."""
         array = np.asarray(values, dtype=float)
         length = np.linalg.norm(array, axis=0)
         picture = np.where(length > 0, (array / np.maximum(length, 1e-12) + 1) * 127.5, 0)
         return picture.round().astype(np.uint8).transpose(1, 2, 0)
 
-    def describe(self, values: NDArray[Any], labels: Sequence[str] = ()) -> str:
+    def describe(self, values: NDArray[Any], labels: Sequence[str] = (), outputs: int | None = None) -> str:
         """Return the mean direction."""
         x, y, z = np.asarray(values, dtype=float).reshape(3, -1).mean(axis=1)
         return f"mean normal ({x:.2f}, {y:.2f}, {z:.2f})"

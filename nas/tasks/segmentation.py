@@ -1,4 +1,7 @@
-"""Semantic segmentation: cross-entropy per pixel; mean intersection over union. A target of 255 is ignored."""
+"""Semantic segmentation: cross-entropy per pixel; mean intersection over union.
+
+What is no class is ignored: 255, or -1 where there are more than 255 classes (`nas.core.Task.ignored`).
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from nas.core import Metric
-from nas.core.task import TaskKindName
+from nas.core.task import NO_CLASS_BYTE, TaskKindName, ignored_class
 from nas.tasks.colours import class_colours
-from nas.tasks.kind import ImageArray, Meter, kl_divergence, ratio, same_pixels, valid_classes
-
-IGNORE = 255
+from nas.tasks.kind import ImageArray, Meter, class_entropy, kl_divergence, ratio, same_pixels, valid_classes
 
 
 class SegmentationMeter(Meter):
@@ -50,12 +50,15 @@ class Segmentation:
     def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Return the cross-entropy, in nats per labelled pixel."""
         same_pixels(prediction, target)
-        total = functional.cross_entropy(prediction.float(), target, ignore_index=IGNORE, reduction="sum")
-        return total / (target != IGNORE).sum().clamp(min=1)
+        return class_entropy(prediction, target)
 
     def distill(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Return KL(teacher || student), in nats per pixel."""
         return kl_divergence(student, teacher)
+
+    def labelled(self, target: Tensor, outputs: int) -> Tensor:
+        """Return how many pixels have a class."""
+        return valid_classes(target, outputs).sum()
 
     def summary(self, target: Tensor, outputs: int) -> Tensor:
         """Return the share of each class among the labelled pixels, shape (n, outputs)."""
@@ -66,16 +69,27 @@ class Segmentation:
         """Return an empty meter."""
         return SegmentationMeter()
 
-    def draw(self, values: NDArray[Any], limits: tuple[float, float] = (0.0, 10.0)) -> ImageArray | None:
+    def draw(
+        self, values: NDArray[Any], limits: tuple[float, float] = (0.0, 10.0), outputs: int | None = None
+    ) -> ImageArray | None:
         """Return a colour per class of logits (classes, h, w) or classes (h, w); ignored pixels are dark grey."""
-        array = np.asarray(values)
-        return class_colours(array.argmax(axis=0) if array.ndim == 3 else array)
+        classes, valid = _classes(values, outputs)
+        return class_colours(classes, valid)
 
-    def describe(self, values: NDArray[Any], labels: Sequence[str] = ()) -> str:
+    def describe(self, values: NDArray[Any], labels: Sequence[str] = (), outputs: int | None = None) -> str:
         """Return the three most frequent classes with their shares of the labelled pixels."""
-        array = np.asarray(values)
-        classes = array.argmax(axis=0) if array.ndim == 3 else array
-        found, counts = np.unique(classes[classes != IGNORE], return_counts=True)
+        classes, valid = _classes(values, outputs)
+        if not valid.any():
+            return "no labels"
+        found, counts = np.unique(classes[valid], return_counts=True)
         order = np.argsort(-counts, kind="stable")[:3]
         names = {int(c): labels[c] if c < len(labels) else str(c) for c in found}
         return ", ".join(f"{names[int(found[i])]} {100 * counts[i] / counts.sum():.0f} %" for i in order)
+
+
+def _classes(values: NDArray[Any], outputs: int | None) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the class of each pixel, (h, w), and which of them hold one: all of a prediction do."""
+    array = np.asarray(values)
+    if array.ndim == 3:
+        return array.argmax(axis=0), np.ones(array.shape[1:], dtype=bool)
+    return array.astype(np.int64), array != ignored_class("segmentation", outputs or NO_CLASS_BYTE)

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from nas.core import DataError, DifferentiableSpec, NasError, Task, TrainingSpec
 from nas.core.branching import Partition, partition
 from nas.data import MultiTaskData, Split, batches
-from nas.supernet import Branching
+from nas.supernet import Branching, SafeConvolutions
 from nas.tasks import task_kind
 from nas.train.balancing import Balancer
 from nas.train.compute import Compute
@@ -99,7 +99,7 @@ def search_tree(
 
     def loss_of(x: Tensor, targets: dict[str, Tensor], temperature: float) -> Tensor:
         shares = gumbel_softmax(logits, temperature, noise)
-        with compute.autocast():
+        with compute.autocast(), SafeConvolutions():
             outputs = definition.relaxed(module, x.contiguous(memory_format=torch.channels_last), shares)
         found: Tensor = balancer({t.name: task_kind(t.kind).loss(outputs[t.name], targets[t.name]) for t in tasks})
         return found

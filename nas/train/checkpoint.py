@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from nas.core import UserError
+from nas.core.json_text import to_json
 from nas.core.unforeseen import one_line
 
 
@@ -24,12 +25,12 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[st
     Args:
         path: Replaced in one step, so that a reader finds the old file or the new one.
         tensors: By name; copied to the CPU.
-        facts: JSON-able.
+        facts: JSON-able; a number that is NaN comes back as None.
     """
     partial = path.with_suffix(".partial")
     # A tensor may be a channels_last view; safetensors stores plain memory.
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(plain, partial, metadata={"facts": json.dumps(dict(facts), sort_keys=True)})
+    save_file(plain, partial, metadata={"facts": to_json(facts, sort_keys=True)})
     digest = sha256(partial)
     partial.replace(path)
     return digest[:16]

@@ -103,13 +103,17 @@ def evenly(split: Split, count: int) -> Split:
 
 @torch.no_grad()
 def mean_losses(net: nn.Module, split: Split, tasks: tuple[Task, ...]) -> dict[str, float]:
-    """Return each task's loss over a split, images weighing alike, by a network in evaluation mode."""
-    total = dict.fromkeys((task.name for task in tasks), 0.0)
+    """Return each task's loss over a split, labelled entries weighing alike, by a network in evaluation mode; 0 without any."""
+    total = {task.name: 0.0 for task in tasks}
+    count = {task.name: 0.0 for task in tasks}
     for x, targets in batches(split, tasks, BATCH_SIZE, None):
         outputs = net(x.contiguous(memory_format=torch.channels_last))
         for task in tasks:
-            total[task.name] += len(x) * float(task_kind(task.kind).loss(outputs[task.name], targets[task.name]))
-    return {name: value / len(split) for name, value in total.items()}
+            kind, target = task_kind(task.kind), targets[task.name]
+            labelled = float(kind.labelled(target, task.outputs))
+            total[task.name] += labelled * float(kind.loss(outputs[task.name], target))
+            count[task.name] += labelled
+    return {name: value / max(count[name], 1.0) for name, value in total.items()}
 
 
 def save_refined(net: MultiTaskNet, arch: ArchConfig, path: Path) -> str:

@@ -46,6 +46,11 @@ class Group:
             grad.copy_(flat[start : start + grad.numel()].view_as(grad))
             start += grad.numel()
 
+    def largest(self, tensor: Tensor) -> None:
+        """Replace every entry by its largest over the processes."""
+        if self.world > 1:
+            dist.all_reduce(tensor, dist.ReduceOp.MAX)
+
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
         """Give every process what the first one has."""
         if self.world > 1:

@@ -86,9 +86,14 @@ class Sandwich:
         total.backward()  # type: ignore[no-untyped-call]
 
     @property
-    def losses(self) -> dict[str, float]:
-        """The teacher's loss per task in the last step. Waits for the device."""
-        return {name: float(loss) for name, loss in self._losses.items()}
+    def losses(self) -> Tensor:
+        """The teacher's loss per task in the last step, in the order of the tasks, shape (tasks,)."""
+        return torch.stack([self._losses[task.name] for task in self.tasks])
+
+    @property
+    def labelled(self) -> Tensor:
+        """How many entries of each task the batch has a label for, shape (tasks,)."""
+        return torch.stack([task_kind(t.kind).labelled(self._targets[t.name], t.outputs) for t in self.tasks])
 
     def _distilled(self, total: Tensor, features: Features, outputs: Outputs, teacher: tuple[Features, Outputs]) -> Tensor:
         share = self.spec.distillation

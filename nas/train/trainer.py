@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 
-from nas.core import ArchConfig, TrainingSpec
+from nas.core import ArchConfig, TrainingSpec, UserError
+from nas.core.json_text import number
 from nas.data import MultiTaskData, batches, shard
 from nas.supernet import SpaceDefinition, Supernet
 from nas.train.balancing import make_balancer
@@ -19,11 +21,14 @@ from nas.train.checkpoint import load_checkpoint, restore_training, save_checkpo
 from nas.train.compute import choose_compute
 from nas.train.evaluator import Evaluator
 from nas.train.graphs import CapturedPasses
+from nas.train.losses import EpochLosses
 from nas.train.parallel import Group
 from nas.train.sandwich import Sandwich, step_archs
 from nas.train.start import start_at_mean
 
 VALIDATIONS = 10  # over a training run
+CHECKS = 4  # of an epoch's losses, besides the one at its end: reading them waits for the device
+RETRY_RATE = 0.1  # of the learning rate, once losses were not finite
 CAPTURED_SUBNETS = 64  # random subnets on CUDA: each is captured once, and steps draw among them
 GRADIENT_NORM = 5.0
 
@@ -38,6 +43,7 @@ class EpochReport:
         step: Optimizer steps done.
         curves: Name to value: ``loss.TASK`` of the teacher, ``learning_rate``, ``val.largest.error.TASK``.
         checkpoint: First digits of the SHA-256 of the checkpoint written, if one was.
+        note: What the user should know of it; an empty string where all went as it should.
     """
 
     epoch: int
@@ -45,6 +51,11 @@ class EpochReport:
     step: int
     curves: dict[str, float]
     checkpoint: str | None = None
+    note: str = ""
+
+
+class NotFiniteError(UserError):
+    """A step of training lost what is no number."""
 
 
 class Trainer:
@@ -52,6 +63,9 @@ class Trainer:
 
     An epoch's batches and subnets depend on the seed and on its number alone, so that a resumed run sees what the killed one
     would have seen.
+
+    An epoch in which a loss or the gradient is not finite is trained once more from where it began, at a tenth of the learning
+    rate, which stays so for what is left; where that fails too, training ends.
 
     Args:
         definition: The space; one of a single architecture trains that network alone.
@@ -91,16 +105,15 @@ class Trainer:
         self._share = shard(self.data.train, rank, world, even=True)
         self._batch_size = min(max(1, spec.batch_size // world), len(self._share))
         self.steps_per_epoch = max(1, len(self._share) // self._batch_size)
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=spec.learning_rate, weight_decay=spec.weight_decay, fused=True
-        )
-        self.schedule = OneCycleLR(self.optimizer, spec.learning_rate, total_steps=spec.epochs * self.steps_per_epoch + 1)
+        self.optimizer = torch.optim.AdamW(decayed(self.model, spec.weight_decay), lr=spec.learning_rate, fused=True)
+        self.epoch = 0
+        self._slowed = 1.0  # factor of the learning rate
+        self._set_schedule()
         self.sandwich = Sandwich(self.supernet, self.balancer, spec, self.compute)
         self._captured: CapturedPasses | None = None
         self._rng_pool = np.random.default_rng([seed, 1])
         space = definition.space
         self._pool = [space.sample(self._rng_pool) for _ in range(CAPTURED_SUBNETS)] if device.type == "cuda" else None
-        self.epoch = 0
         self.last: EpochReport | None = None  # of the last epoch, also one that a former process trained
         self.path = folder / "checkpoint.safetensors" if folder else None
         if self.path and self.path.exists():
@@ -120,8 +133,41 @@ class Trainer:
         return self.epoch * self.steps_per_epoch
 
     def run_epoch(self) -> EpochReport:
-        """Train one epoch, write a checkpoint (the first process does), and say what came of it."""
-        losses: list[dict[str, float]] = []
+        """Train one epoch, write a checkpoint (the first process does), and say what came of it.
+
+        Raises:
+            NotFiniteError: A loss or the gradient was not finite, also at a lower learning rate.
+        """
+        start = {name: tensor.clone() for name, tensor in training_tensors(self.model, self.optimizer).items()}
+        note = ""
+        try:
+            losses = self._train_epoch()
+        except NotFiniteError as error:
+            if self._slowed < 1:
+                raise
+            note = f"{error}; epoch {self.epoch + 1} is trained again, with {RETRY_RATE:g} of the learning rate from here on"
+            self._slowed = RETRY_RATE
+            restore_training(self.model, self.optimizer, start)
+            self._set_schedule()
+            losses = self._train_epoch()
+        self.epoch += 1
+        curves = {f"loss.{name}": value for name, value in losses.items()}
+        curves["learning_rate"] = float(self.schedule.get_last_lr()[0])
+        written = None
+        if self.group.rank == 0:
+            if self.done or self.epoch % max(1, self.spec.epochs // VALIDATIONS) == 0:
+                curves |= self._validate()
+            written = self._save(curves)
+        self.last = EpochReport(self.epoch, self.spec.epochs, self.step, curves, written, note)
+        return self.last
+
+    def close(self) -> None:
+        """Leave the group of processes."""
+        self.group.close()
+
+    def _train_epoch(self) -> dict[str, float]:
+        """Take the steps of one epoch and return the teacher's mean loss per task."""
+        losses = EpochLosses([task.name for task in self.data.tasks])
         generator = torch.Generator(self.compute.device).manual_seed(_mix(self.seed, self.epoch, self.group.rank))
         for index, ((x, targets), archs) in enumerate(
             zip(
@@ -135,25 +181,35 @@ class Trainer:
             for arch in archs:
                 self._pass(arch)
             self.group.average(self.model.parameters())
-            nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_NORM)
+            norm = nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_NORM)
+            losses.add(self.sandwich.losses, self.sandwich.labelled, norm)
             self.optimizer.step()
             self.schedule.step()
-            if index % max(1, self.steps_per_epoch // 4) == 0:
-                losses.append(self.sandwich.losses)  # now and then only, as reading them waits for the device
-        self.epoch += 1
-        curves = {f"loss.{name}": float(np.mean([row[name] for row in losses])) for name in losses[0]}
-        curves["learning_rate"] = float(self.schedule.get_last_lr()[0])
-        written = None
-        if self.group.rank == 0:
-            if self.done or self.epoch % max(1, self.spec.epochs // VALIDATIONS) == 0:
-                curves |= self._validate()
-            written = self._save(curves)
-        self.last = EpochReport(self.epoch, self.spec.epochs, self.step, curves, written)
-        return self.last
+            if (index + 1) % max(1, self.steps_per_epoch // CHECKS) == 0 or index + 1 == self.steps_per_epoch:
+                self._check(losses)
+        return losses.means()
 
-    def close(self) -> None:
-        """Leave the group of processes."""
-        self.group.close()
+    def _check(self, losses: EpochLosses) -> None:
+        broken = losses.broken(self.group)
+        if broken is None:
+            return
+        precision = "bf16" if self.compute.bf16 else "fp32"
+        remedy = "write training.precision: fp32, " if self.compute.bf16 else ""
+        again = "" if self._slowed == 1 else ", after a retry"
+        raise NotFiniteError(
+            f"training has finite losses: {broken.what} is not finite in step {self.step + broken.step + 1} (epoch "
+            f"{self.epoch + 1}, {precision}, learning rate {self.spec.learning_rate * self._slowed:g}{again}); lower "
+            f"training.learning_rate, {remedy}or look for extreme targets"
+        )
+
+    def _set_schedule(self) -> None:
+        """Make the schedule of the learning rate, and walk it to where training stands: it is a function of the step."""
+        total = self.spec.epochs * self.steps_per_epoch + 1
+        self.schedule = OneCycleLR(self.optimizer, self.spec.learning_rate * self._slowed, total_steps=total)
+        if self.step:
+            self.schedule.last_epoch = self.step - 1
+            self.optimizer._opt_called = True  # type: ignore[attr-defined]  # or the schedule warns that no step was taken
+            self.schedule.step()
 
     def _pass(self, arch: ArchConfig) -> None:
         if self.compute.device.type != "cuda":
@@ -190,18 +246,30 @@ class Trainer:
     def _save(self, curves: Mapping[str, float]) -> str | None:
         if self.path is None:
             return None
-        facts = {"epoch": self.epoch, "step": self.step, "seed": self.seed, "curves": dict(curves)}
+        facts = {"epoch": self.epoch, "step": self.step, "seed": self.seed, "slowed": self._slowed, "curves": dict(curves)}
         return save_checkpoint(self.path, training_tensors(self.model, self.optimizer), facts)
 
     def _restore(self, path: Path) -> None:
         tensors, facts = load_checkpoint(path)
         restore_training(self.model, self.optimizer, tensors)
         self.epoch = int(facts["epoch"])
-        self.last = EpochReport(self.epoch, self.spec.epochs, self.step, facts["curves"])
-        # The schedule is a function of the step: it is walked there, not kept.
-        self.schedule.last_epoch = self.step - 1
-        self.optimizer._opt_called = True  # type: ignore[attr-defined]  # or the schedule warns that no step was taken
-        self.schedule.step()
+        self._slowed = float(facts.get("slowed", 1.0))
+        self.last = EpochReport(
+            self.epoch, self.spec.epochs, self.step, {name: number(value) for name, value in facts["curves"].items()}
+        )
+        self._set_schedule()
+
+
+def decayed(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Return the parameters in two groups for AdamW: what multiplies decays; biases, norms and log-variances do not.
+
+    Pulling a balancer's log-variance to zero would change the balance, and a norm's scale has no size that matters less.
+    """
+    parameters = list(model.parameters())
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
 
 
 def _mix(*numbers: int) -> int:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from cli_place import POINTS, Place, make_place
+from cli_place import POINTS, Place, evaluation, make_place
 from typer.testing import Result
 
-from nas.core import PredictorReport, Stage
+from nas.core import ArchConfig, PredictorReport, Stage
 from nas.service.jobfile import read_job
 
 Nas = Callable[..., Result]
@@ -94,6 +96,19 @@ def test_the_pareto_json_is_the_documented_contract(nas: Nas, place: Place) -> N
         }
         for i in (0, 1, 2)  # not the dominated one, not the one beyond the limit, nothing predicted
     ]
+
+
+def test_a_metric_that_is_no_number_is_null_for_programs(nas: Nas, tmp_path: Path) -> None:
+    """A task that no objective needs may be without labels; whoever reads the front must be able to parse it all the same."""
+    place = make_place(tmp_path)
+    row = evaluation(ArchConfig({"encoder.0.width": 0.3}), (0.2, 0.2, 0.5), "verify")
+    place.store.add(place.job, [replace(row, metrics={**row.metrics, "error.side": math.nan})])
+    text = nas("pareto", "--store", place.url, "--format", "json").stdout
+    points = json.loads(text, parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON"))
+    assert points[0]["metrics"]["error.side"] is None
+    table = list(csv.DictReader(io.StringIO(nas("pareto", "--store", place.url, "-f", "csv").stdout)))
+    assert (table[0]["error.side"], table[0]["miou.seg"]) == ("", "80.0")
+    place.store.close()
 
 
 def test_the_pareto_table_and_csv_have_the_same_points(nas: Nas, place: Place) -> None:

@@ -17,14 +17,16 @@ def norms(module: nn.Module) -> dict[str, nn.BatchNorm2d]:
 
 
 @every_definition
-def test_statistics_are_the_mean_over_the_batches(definition: SpaceDefinition) -> None:
+def test_statistics_are_the_mean_over_the_images(definition: SpaceDefinition) -> None:
     torch.manual_seed(0)
     supernet = Supernet(definition).train()
     for arch in some_archs(definition, 4):
         supernet(pixels(definition, 4, seed=9), arch)
     module = supernet.extract(some_archs(definition, 5)[-1])
     weights = {name: p.clone() for name, p in module.named_parameters()}
-    batches = [pixels(definition, size, seed) for seed, size in enumerate((4, 4, 3))]
+    sizes = (5, 4, 2)
+    batches = [pixels(definition, size, seed) for seed, size in enumerate(sizes)]
+    weights_of = torch.tensor(sizes).double()[:, None] / sum(sizes)
     recalibrate(module, batches)
 
     # A layer's input depends on no running statistic in a training pass: each batch is normalised by itself.
@@ -42,10 +44,10 @@ def test_statistics_are_the_mean_over_the_batches(definition: SpaceDefinition) -
         handle.remove()
     for name, (mean, variance) in kept.items():
         rows = [x.transpose(0, 1).flatten(1) for x in seen[name]]  # (channels, values)
-        expected = torch.stack([(row.sum(1) / row.shape[1]) for row in rows]).mean(0)
+        expected = (torch.stack([(row.sum(1) / row.shape[1]) for row in rows]) * weights_of).sum(0)
         torch.testing.assert_close(mean.double(), expected, rtol=1e-4, atol=1e-5)
         centred = [row - row.mean(1, keepdim=True) for row in rows]
-        unbiased = torch.stack([(row**2).sum(1) / (row.shape[1] - 1) for row in centred]).mean(0)
+        unbiased = (torch.stack([(row**2).sum(1) / (row.shape[1] - 1) for row in centred]) * weights_of).sum(0)
         torch.testing.assert_close(variance.double(), unbiased, rtol=1e-4, atol=1e-5)
     assert all(torch.equal(p, weights[name]) for name, p in module.named_parameters())
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from random_spaces import quick
 
 from nas.core import ArchConfig, Evaluation, Objective, ObjectiveError, Source, front, recommend
+from nas.core.preference import measured_tasks
 
 COST = "latency_ms@local"
 OBJECTIVES = (Objective("error.seg"), Objective("error.depth"), Objective(COST))
@@ -147,3 +148,32 @@ def test_the_nearest_of_two_limits_is_among_those_that_keep_the_first() -> None:
 def test_no_points_is_no_recommendation() -> None:
     with pytest.raises(ObjectiveError, match="needs a measured front: this one is empty"):
         recommend([], [], {"seg": 1.0}, COST)
+
+
+NAN = math.nan
+
+
+def test_a_task_that_was_not_measured_spoils_no_choice() -> None:
+    rows = [evaluation(0, 0.8, NAN, 1.0), evaluation(1, 0.5, NAN, 3.0), evaluation(2, 0.4, NAN, 9.0)]
+    for order in (rows, rows[::-1]):
+        assert recommend(order, [], {"seg": 1.0, "depth": 0.0}, COST) == rows[2]
+        assert recommend(order, [], None, COST) == rows[2]  # all alike that were measured
+        with pytest.raises(ObjectiveError, match=r"no point has a number for all of error\.depth; weigh other tasks"):
+            recommend(order, [], {"seg": 0.0, "depth": 1.0}, COST)
+        with pytest.raises(ObjectiveError, match=r"all of error\.seg, error\.depth"):
+            recommend(order, [], {"seg": 0.5, "depth": 0.5}, COST)
+    assert measured_tasks(rows) == ["seg"]
+    with pytest.raises(ObjectiveError, match="whose error was measured: there is none"):
+        recommend([evaluation(0, NAN, NAN, 1.0)], [], None, COST)
+
+
+@pytest.mark.parametrize("worst", [NAN, math.inf])
+def test_a_point_without_a_number_is_never_the_best(worst: float) -> None:
+    broken = evaluation(0, worst, 0.1, 0.1)
+    for order in ([broken, MIDDLE, LARGE], [LARGE, MIDDLE, broken]):
+        assert recommend(order, [], {"seg": 1.0, "depth": 0.0}, COST) == LARGE
+        assert recommend(order, [], {"seg": 0.0, "depth": 1.0}, COST) == broken  # nothing is wrong with its depth
+    tie = dataclasses.replace(MIDDLE, arch=broken.arch, metrics={**MIDDLE.metrics, COST: NAN})
+    assert recommend([tie, MIDDLE], [], {"seg": 1.0, "depth": 0.0}, COST) == MIDDLE
+    with pytest.raises(ObjectiveError, match=r"keeps latency_ms@local<=0\.5; the nearest has 3$"):
+        recommend([tie, MIDDLE], [Objective(COST, "min", 0.5)], {"seg": 1.0}, COST)

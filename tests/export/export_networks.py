@@ -66,12 +66,13 @@ class Net(nn.Module):
 class Pooled(nn.Module):
     """Scores of an image from its mean colours."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "room") -> None:
         super().__init__()
+        self.name = name
         self.scores = nn.Linear(3, 5)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        return {"room": self.scores(F.adaptive_avg_pool2d(x, 1).flatten(1))}
+        return {self.name: self.scores(F.adaptive_avg_pool2d(x, 1).flatten(1))}
 
 
 class DiffersInExport(nn.Module):

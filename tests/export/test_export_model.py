@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -19,7 +20,8 @@ from export_networks import FACTS, INPUT, TASKS, CannotBeTraced, DiffersInExport
 from torch import nn
 
 from nas.core import ExportError
-from nas.export import Exported, card, export_model, max_differences, open_session, run_over, to_onnx
+from nas.export import Exported, card, check_file, export_model, max_differences, open_session, run_over, to_onnx
+from nas.export.card import run_snippet
 
 DEPTH_FACTS = replace(FACTS, tasks=TASKS[1:2])
 
@@ -182,3 +184,59 @@ def test_a_package_without_metadata_fails_no_card(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(card, "PACKAGES", ("torch", "a-package-that-nobody-installed"))
     made = card.make_card(FACTS, exported.onnx, "net", {}, {})
     assert made["versions"].keys() == {"python", "torch"}
+
+
+class InOrder(nn.Module):
+    """Gives a network's predictions without the names that it has for them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = Net()
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        found = self.net(x)
+        return found["seg"], found["depth"], found["room"]
+
+
+# Names of the input, of operators, of values inside either exporter's files, of modules, and of the reserved ones.
+TAKEN = [
+    ("image", "image_", "mean"),
+    ("relu", "@output:0", "resize_3_scales"),
+    ("module.net.room.bias", "net.room/Gemm:0", "größe/a b"),
+]
+
+
+@pytest.mark.parametrize("names", TAKEN, ids=",".join)
+@pytest.mark.parametrize("fast", [False, True], ids=["open batch", "one image"])
+def test_a_task_may_have_any_name_that_a_graph_uses_too(names: tuple[str, str, str], fast: bool, tmp_path: Path) -> None:
+    tasks = [replace(task, name=name) for task, name in zip(TASKS, names, strict=True)]
+    module = InOrder().eval()
+    path = to_onnx(module, INPUT, tmp_path / "named.onnx", tasks, fast=fast)
+    check_file(path, tasks)
+    session = open_session(path)
+    pixels = torch.rand(1, 3, 24, 32, generator=torch.Generator().manual_seed(3))
+    (image,) = session.get_inputs()
+    assert image.name == ("image__" if "image" in names else "image")
+    with torch.no_grad():
+        expected = module(pixels)
+    for value, found in zip(expected, session.run(list(names), {image.name: pixels.numpy()}), strict=True):
+        np.testing.assert_allclose(found, value.numpy(), atol=1e-5)
+    given = [tensor.name for tensor in onnx.load(path).graph.initializer]
+    assert not any(name.startswith("@") for name in given)
+
+
+def test_the_card_of_a_task_called_image_says_how_to_feed_the_file(tmp_path: Path) -> None:
+    facts = replace(FACTS, tasks=(replace(TASKS[2], name="image"),))
+    card = export_model(Pooled(name="image"), facts, tmp_path, "net").card
+    assert card["input"]["name"] == "image_"
+    done = subprocess.run([sys.executable, "-c", run_snippet(card)], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[(1, 5)]"
+
+
+def test_a_card_of_what_was_not_measured_is_strict_json_and_says_so(tmp_path: Path) -> None:
+    facts = replace(FACTS, tasks=TASKS[2:], metrics={"accuracy.room": math.nan, "macs": 10.0})
+    made = export_model(Pooled(), facts, tmp_path, "net", measure=lambda path: {"accuracy.room": math.nan})
+    text = made.json.read_text(encoding="utf-8")
+    card = json.loads(text, parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON"))
+    assert card["metrics"]["accuracy.room"]["value"] is None
+    assert "| accuracy.room | not measured |" in made.markdown.read_text(encoding="utf-8")

@@ -19,8 +19,9 @@ from nas.core.branching import tree
 from nas.service.affinity import affinity, measured, proposals
 from nas.service.context import JobContext
 from nas.service.executors.local import LocalExecutor
+from nas.service.job_data import job_data
 from nas.service.reuse import take_checkpoint
-from nas.service.workers import CHECKPOINT, job_data, job_definition, train_twin
+from nas.service.workers import CHECKPOINT, job_definition, train_twin
 from nas.store import SqlStore, open_store
 from nas.train.trainer import Trainer
 
@@ -73,7 +74,9 @@ def test_it_is_measured_once_and_again_when_there_are_twins(store: SqlStore, job
 
     for task in TASKS:
         folder = store.folder(job) / "twins" / task
-        train_twin({"spec": SPEC, "folder": str(folder), "task": task, "threads": 1}, lambda row: None)
+        train_twin(
+            {"spec": SPEC, "job_folder": str(folder), "folder": str(folder), "task": task, "threads": 1}, lambda row: None
+        )
     assert affinity(store, job, never).origin == "branches"  # they count when their stage is done
     store.start(job, Stage.TWINS)
     store.finish(job, Stage.TWINS, {})

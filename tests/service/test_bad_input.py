@@ -26,8 +26,9 @@ from nas.core import (
 from nas.service import api
 from nas.service.context import JobContext
 from nas.service.executors import make_executor
+from nas.service.job_data import job_data
 from nas.service.stages.train import train
-from nas.service.workers import CHECKPOINT, job_data, job_definition
+from nas.service.workers import CHECKPOINT, job_definition
 from nas.store import SqlStore
 
 SEARCH = SearchSpec("random", evaluations=8, batch_size=4, profile_samples=3, calibration_images=8, verify=1)

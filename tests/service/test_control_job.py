@@ -28,8 +28,9 @@ from nas.core import (
 from nas.core.control import ControlTable, stored_table
 from nas.service.control import control_table, margin_of
 from nas.service.controlled import CONTROL, control, measured
+from nas.service.job_data import job_data
 from nas.service.stages.fit import gaussian_process
-from nas.service.workers import CHECKPOINT, job_data, job_definition
+from nas.service.workers import CHECKPOINT, job_definition
 from nas.store import SqlStore, open_store
 from nas.supernet import SpaceDefinition, Supernet
 from nas.train.checkpoint import save_checkpoint

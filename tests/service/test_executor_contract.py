@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import psutil
 import pytest
 
 from nas.core import CancelledError, DataError, DeviceError, WorkerError
+from nas.core.cores import usable_cores
 from nas.service.executors import Executor, LocalExecutor
 from nas.service.executors.halving import Halving
 
@@ -111,4 +111,4 @@ def test_a_device_is_a_machine_that_has_its_resource(ray_executor: Executor) -> 
 
 def test_cores_are_those_of_one_machine(ray_executor: Executor) -> None:
     assert ray_executor.cores == 2
-    assert LocalExecutor().cores == os.cpu_count()
+    assert LocalExecutor().cores == usable_cores()

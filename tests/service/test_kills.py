@@ -104,7 +104,7 @@ def test_the_driver_and_a_worker_are_killed_in_each_stage(
             driver.kill()
             driver.communicate()
         assert store.stages(job)[stage].state is StageState.RUNNING
-        assert (store.job(job).owner or "").endswith(f":{driver.pid}")
+        assert f":{driver.pid}@" in (store.job(job).owner or "")
         kept.append((store.evaluations(job), store.profiles(job)))
         if former is None:  # that driver had a Ray of its own, as the last one has; the others join a cluster
             monkeypatch.setenv("RAY_ADDRESS", request.getfixturevalue("ray_address"))
@@ -127,7 +127,7 @@ def kill_worker(place: Place, stage: Stage, driver: subprocess.Popen[str], orpha
     """Kill a worker of a stage that a driver has taken up, none of those that a killed driver has left."""
     name = WORKERS[stage]
     until(
-        lambda: driver.poll() is not None or (place.store.job(place.job).owner or "").endswith(f":{driver.pid}"),
+        lambda: driver.poll() is not None or f":{driver.pid}@" in (place.store.job(place.job).owner or ""),
         60,
         "the driver never took the job",
     )

@@ -11,10 +11,11 @@ from tiny_job import tiny_spec
 from nas.core import ArchConfig, Fingerprint, InputSpec, Latency, Profile, QuantizationSpec, Task, without_policy
 from nas.core.operator import Operator, OperatorTime
 from nas.core.precision import policy_of
+from nas.service.job_data import job_data
 from nas.service.stages.fit import best_latency, latency_function
 from nas.service.stages.listing import draw_policies
 from nas.service.stages.profile import stratified_sample
-from nas.service.workers import ProfileWorker, job_data, searched_definition
+from nas.service.workers import ProfileWorker, searched_definition
 from nas.supernet import SpaceDefinition
 from search_spaces import make_space
 from search_spaces.precision import WithPrecision

@@ -26,7 +26,8 @@ from nas.core import (
 from nas.service import api
 from nas.service.candidates import file_metrics
 from nas.service.exporting import export_arch
-from nas.service.workers import CHECKPOINT, job_data
+from nas.service.job_data import job_data
+from nas.service.workers import CHECKPOINT
 from nas.store import SqlStore, open_store
 
 SPEC = tiny_spec(

@@ -13,7 +13,7 @@ from nas.core import JobId, Objective, QuantizationSpec, SearchSpec, SpaceSpec, 
 from nas.service import api
 from nas.service.candidates import file_metrics
 from nas.service.exporting import export_arch
-from nas.service.workers import job_data
+from nas.service.job_data import job_data
 from nas.store import SqlStore, open_store
 
 PLAIN = tiny_spec(

@@ -41,8 +41,8 @@ def test_own_data_on_a_cluster_submitted_cancelled_resumed_interrupted(
     until(lambda: store.job(job).state is JobState.CANCELLED and store.job(job).owner is None)
 
     with subprocess.Popen([*NAS, "resume", job], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as driver:
-        mine = f":{driver.pid}"  # what a former driver has done must not let the signal come before this one is ready
-        until(lambda: driver.poll() is not None or (store.job(job).owner or "").endswith(mine))
+        mine = f":{driver.pid}@"  # what a former driver has done must not let the signal come before this one is ready
+        until(lambda: driver.poll() is not None or mine in (store.job(job).owner or ""))
         until(lambda: driver.poll() is not None or store.stages(job)[Stage.TWINS].done >= 1)
         driver.send_signal(signal.SIGINT)
         output, errors = driver.communicate(timeout=60)

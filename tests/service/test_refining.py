@@ -32,8 +32,9 @@ from nas.core.refinement import channels_of, inherited_arch, refined_arch, verif
 from nas.service.executors import LocalExecutor
 from nas.service.executors.halving import Halving
 from nas.service.exporting import export_arch
+from nas.service.job_data import job_data
 from nas.service.refining import Refinement, find, refine
-from nas.service.workers import CHECKPOINT, EvalWorker, TrainWorker, job_data, job_definition
+from nas.service.workers import CHECKPOINT, EvalWorker, TrainWorker, job_definition
 from nas.store import SqlStore, open_store
 from nas.train.checkpoint import sha256
 from nas.train.finetune import load_refined
@@ -50,7 +51,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SqlStore
     """A job whose supernet is trained and one subnet verified; that subnet is refined once, after pruning."""
     store = open_store(str(tmp_path_factory.mktemp("refining") / "nas.db"))
     job = store.create_job(SPEC)
-    worker = TrainWorker(SPEC, store.folder(job), 0, 1, None, 1)
+    worker = TrainWorker(SPEC, store.folder(job), store.folder(job), 0, 1, None, 1)
     while worker.run_epoch().epoch < SPEC.training.epochs:
         pass
     weights = sha256(store.folder(job) / CHECKPOINT)[:16]
@@ -61,7 +62,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SqlStore
     store.set_state(job, JobState.DONE)
     said: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("os.cpu_count", lambda: 1)  # networks this small are slower on two cores than on one
+        patch.setattr(
+            "nas.service.executors.local.usable_cores", lambda: 1
+        )  # networks this small are slower on two cores than on one
         made = refine(store, job, find(store, job, arch.key[:6]), Refinement(2.0, 2, (1e-3, 1e-2)), said.append)
     yield store, job, made, said
     store.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import nan
+
 import numpy as np
 import pytest
 from scipy.stats import kendalltau
@@ -61,3 +63,15 @@ def test_agreement_needs_candidates_that_have_both() -> None:
     one = [Evaluation(ArchConfig({"n": 1}), {"error.seg": 0.5}, Source.MEASURED, "screen")]
     assert agreement(one, one) == {}
     assert agreement(one, []) == {}
+
+
+def test_a_task_that_was_not_measured_has_no_agreement() -> None:
+    def rows(errors: list[tuple[float, float]], stage: str) -> list[Evaluation]:
+        values = [{"error.seg": seg, "error.side": side} for seg, side in errors]
+        return [Evaluation(ArchConfig({"n": i}), value, Source.MEASURED, stage) for i, value in enumerate(values)]
+
+    found = agreement(
+        rows([(0.5, nan), (0.4, nan), (0.3, 1.0)], "screen"), rows([(0.6, nan), (0.5, nan), (0.2, nan)], "search")
+    )
+    assert list(found) == ["error.seg"]
+    assert found["error.seg"]["candidates"] == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sqlalchemy import text
 
 from nas.core import (
     ArchConfig,
@@ -22,6 +24,7 @@ from nas.core import (
     JobSpec,
     JobState,
     Latency,
+    LostLeaseError,
     NotFoundError,
     PredictorReport,
     Profile,
@@ -33,7 +36,7 @@ from nas.core import (
     TrainingSpec,
 )
 from nas.store import SqlStore
-from nas.store.models import JobRow
+from nas.store.models import Base, JobRow
 from nas.store.transactions import job_row
 
 ARCH = ArchConfig({"width": 0.5, "depth": 2, "kind": "größe"})
@@ -129,50 +132,127 @@ class TestJobs:
         set_row(store, job, lambda row: setattr(row, "heartbeat", datetime.now(UTC) - timedelta(seconds=age_s)))
         assert store.job(job).state is shown
         assert store.jobs()[0].state is shown
-        assert store.heartbeat(job) is JobState.RUNNING  # nothing was written
-        assert store.job(job).state is JobState.RUNNING
+        with store.read() as session:
+            assert job_row(session, job).state == "running"  # nothing was written
 
-    def test_only_a_running_job_is_ever_interrupted_by_silence(self, store: SqlStore, job: str) -> None:
+    def test_silence_counts_in_every_state_that_has_a_driver(self, store: SqlStore, spec: JobSpec) -> None:
         old = datetime.now(UTC) - timedelta(hours=1)
-        for state in set(JobState) - {JobState.RUNNING}:
+        live = dict.fromkeys((JobState.QUEUED, JobState.RUNNING), JobState.INTERRUPTED)
+        live[JobState.CANCELLING] = JobState.CANCELLED  # so that whoever waits for it does not wait for ever
+        for state in JobState:
+            job = store.create_job(spec)
             store.set_state(job, state)
-            set_row(store, job, lambda row: setattr(row, "heartbeat", old))
             assert store.job(job).state is state
+            set_row(store, job, lambda row: setattr(row, "heartbeat", old))
+            assert store.job(job).state is live.get(state, state)
+
+    def test_a_job_that_nobody_ever_drove_is_interrupted(self, store: SqlStore, job: str) -> None:
+        set_row(store, job, lambda row: setattr(row, "created", datetime.now(UTC) - timedelta(seconds=31)))
+        assert store.job(job).state is JobState.INTERRUPTED
+
+    def test_a_state_moves_from_what_is_expected_only(self, store: SqlStore, job: str) -> None:
+        assert store.set_state(job, JobState.DONE, expected=[JobState.QUEUED])
+        before = store.job(job)
+        assert not store.set_state(job, JobState.CANCELLING, "too late", expected=[JobState.RUNNING, JobState.QUEUED])
+        assert store.job(job) == before
+        assert store.set_state(job, JobState.DONE, expected=[])  # it is there already
+
+    def test_of_an_end_and_a_cancellation_at_once_one_holds(self, store: SqlStore, spec: JobSpec) -> None:
+        running = [JobState.RUNNING]
+        for _ in range(5):
+            job = store.create_job(spec)
+            store.set_state(job, JobState.RUNNING)
+            with ThreadPoolExecutor(2) as threads:
+                ends = [
+                    threads.submit(store.set_state, job, state, None, running) for state in (JobState.DONE, JobState.CANCELLING)
+                ]
+            assert sum(end.result() for end in ends) == 1
 
 
 class TestDriver:
     def test_one_driver_at_a_time(self, store: SqlStore, job: str) -> None:
-        assert store.claim(job, "host:1")
+        lease = store.claim(job, "host:1")
+        assert lease is not None
         assert store.job(job).owner == "host:1"
         assert store.job(job).heartbeat is not None
-        assert not store.claim(job, "host:2")
-        assert store.claim(job, "host:1")
-        store.release(job)
+        assert store.claim(job, "host:2") is None
+        assert store.claim(job, "host:1") is not None
+        lease.release()
         assert store.job(job).owner is None
-        assert store.claim(job, "host:2")
+        assert store.claim(job, "host:2") is not None
 
-    def test_a_dead_driver_loses_its_job(self, store: SqlStore, job: str) -> None:
+    def test_a_silent_driver_loses_its_job(self, store: SqlStore, job: str) -> None:
         store.claim(job, "host:1")
-        set_row(store, job, lambda row: setattr(row, "heartbeat", datetime.now(UTC) - timedelta(seconds=31)))
-        assert store.claim(job, "host:2")
+        silent(store, job)
+        assert store.claim(job, "host:2") is not None
         assert store.job(job).owner == "host:2"
+
+    def test_a_driver_that_is_known_to_be_dead_loses_its_job_at_once(self, store: SqlStore, job: str) -> None:
+        store.claim(job, "host:1")
+        assert store.claim(job, "host:3", instead_of="host:2") is None
+        assert store.claim(job, "host:2", instead_of="host:1") is not None
 
     def test_of_many_claims_at_once_one_holds(self, store: SqlStore, job: str) -> None:
         with ThreadPoolExecutor(8) as threads:
-            claimed = list(threads.map(lambda i: store.claim(job, f"host:{i}"), range(8)))
+            claimed = list(threads.map(lambda i: store.claim(job, f"host:{i}") is not None, range(8)))
         assert sum(claimed) == 1
         assert store.job(job).owner == f"host:{claimed.index(True)}"
 
     def test_a_heartbeat_tells_of_a_cancellation(self, store: SqlStore, job: str) -> None:
+        lease = store.claim(job, "host:1")
+        assert lease is not None
         store.set_state(job, JobState.RUNNING)
-        assert store.heartbeat(job) is JobState.RUNNING
+        assert lease.heartbeat() is JobState.RUNNING
         store.set_state(job, JobState.CANCELLING)
         first = store.job(job).heartbeat
-        assert store.heartbeat(job) is JobState.CANCELLING
+        assert lease.heartbeat() is JobState.CANCELLING
         second = store.job(job).heartbeat
         assert first is not None
         assert second is not None
         assert second > first
+
+    def test_every_write_renews_the_lease(self, store: SqlStore, job: str) -> None:
+        lease = store.claim(job, "host:1")
+        assert lease is not None
+        silent(store, job)
+        lease.progress(job, Stage.TRAIN, 1, 2, "steps")
+        assert store.claim(job, "host:2") is None
+
+    def test_a_driver_that_lost_its_job_writes_nothing_more(self, store: SqlStore, job: str) -> None:
+        lost = store.claim(job, "host:1")
+        assert lost is not None
+        silent(store, job)
+        assert store.claim(job, "host:2") is not None
+        before = everything(store)
+        for name, call in CALLS.items():
+            if name in WRITES:
+                with pytest.raises(LostLeaseError, match=f"has taken {job} over"):
+                    call(lost, job)  # type: ignore[arg-type]
+        for call in (lost.heartbeat, lambda: lost.reference_ms("local", "c" * 16, 1.0), lambda: lost.folder(job)):
+            with pytest.raises(LostLeaseError):
+                call()
+        lost.release()  # not the other one's claim
+        assert everything(store) == before
+        assert lost.job(job).owner == "host:2"  # it may read
+
+    def test_a_lease_is_not_that_of_a_former_claim_of_the_same_process(self, store: SqlStore, job: str) -> None:
+        first = store.claim(job, "host:1/a")
+        assert first is not None
+        first.release()
+        assert store.claim(job, "host:1/b") is not None
+        with pytest.raises(LostLeaseError):
+            first.heartbeat()
+
+
+def silent(store: SqlStore, job: str) -> None:
+    """Let the driver be silent for half a minute."""
+    set_row(store, job, lambda row: setattr(row, "heartbeat", datetime.now(UTC) - timedelta(seconds=31)))
+
+
+def everything(store: SqlStore) -> dict[str, list[object]]:
+    """Return every row of every table."""
+    with store.read() as session:
+        return {table.name: list(session.execute(table.select())) for table in Base.metadata.sorted_tables}
 
 
 class TestStages:
@@ -282,6 +362,26 @@ class TestEvaluations:
         }
         assert (back.std, back.checkpoint, back.seed) == ({"third": 0.1}, "abc", 2**40)
 
+    def test_what_is_stored_is_json_for_any_parser(self, store: SqlStore, job: str) -> None:
+        broken = {"nan": math.nan, "inf": math.inf, "least": -math.inf}
+        store.add(job, [replace(MEASURED, metrics=broken, std=broken)])
+        store.finish(job, Stage.TRAIN, {"nested": [broken], "array": np.array([math.nan, 1.0])})
+        with store.engine.connect() as connection:
+            texts = [*connection.execute(text("SELECT metrics, std FROM evaluations")).one()]
+            texts += connection.execute(text("SELECT result FROM stages WHERE stage = 'train'")).scalars()
+        for stored in texts:
+            json.loads(stored, parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON"))
+        nested = {"nan": None, "inf": math.inf, "least": -math.inf}
+        assert store.stages(job)[Stage.TRAIN].result == {"nested": [nested], "array": [None, 1.0]}
+
+    def test_what_an_earlier_version_stored_is_read(self, store: SqlStore, job: str) -> None:
+        store.add(job, [replace(MEASURED, metrics={"a": 1.0})])
+        with store.engine.begin() as connection:
+            connection.execute(text('UPDATE evaluations SET metrics = \'{"a": NaN, "b": -Infinity}\''))
+        [back] = store.evaluations(job)
+        assert math.isnan(back.metrics["a"])
+        assert back.metrics["b"] == -math.inf
+
     def test_an_iterator_that_fails_adds_nothing(self, store: SqlStore, job: str) -> None:
         with pytest.raises(ZeroDivisionError):
             store.add(job, (replace(MEASURED, arch=number(1 // i)) for i in (1, 0)))
@@ -354,8 +454,6 @@ CALLS: dict[str, Callable[[SqlStore, str], object]] = {
     "job": lambda store, job: store.job(job),
     "set_state": lambda store, job: store.set_state(job, JobState.DONE),
     "claim": lambda store, job: store.claim(job, "host:1"),
-    "heartbeat": lambda store, job: store.heartbeat(job),
-    "release": lambda store, job: store.release(job),
     "start": lambda store, job: store.start(job, Stage.TRAIN),
     "progress": lambda store, job: store.progress(job, Stage.TRAIN, 1, 2, "steps"),
     "finish": lambda store, job: store.finish(job, Stage.TRAIN),
@@ -375,6 +473,8 @@ CALLS: dict[str, Callable[[SqlStore, str], object]] = {
     "artifacts": lambda store, job: store.artifacts(job),
     "folder": lambda store, job: store.folder(job),
 }
+WRITES = {"set_state", "start", "progress", "finish", "fail", "log", "add", "add_curve", "add_profiles"}
+WRITES |= {"save_predictor", "add_artifact"}
 
 
 def test_an_unknown_job_is_named_by_every_method(store: SqlStore) -> None:

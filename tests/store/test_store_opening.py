@@ -104,7 +104,8 @@ def test_an_empty_file_is_no_store(tmp_path: Path) -> None:
     open_store(str(tmp_path / "nas.db")).close()
 
 
-def test_a_database_that_does_not_answer(tmp_path: Path, spec: JobSpec) -> None:
+def test_a_database_that_does_not_answer(tmp_path: Path, spec: JobSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas.store.patience.PATIENCE_S", 0.5)
     store = open_store(str(tmp_path / "nas.db"))
 
     with store.read() as session:

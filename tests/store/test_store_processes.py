@@ -27,10 +27,10 @@ def batch(number):
 """
 WRITE = """
 store, job = open_store(sys.argv[1]), sys.argv[2]
+store = store.claim(job, "writer", instead_of=store.job(job).owner)
 for number in range(int(sys.argv[3])):
     store.add(job, batch(number))
     store.progress(job, Stage.SEARCH, number + 1, int(sys.argv[3]), "batches")
-    store.heartbeat(job)
     print(number + 1, flush=True)
 """
 STOP_INSIDE = """

@@ -15,11 +15,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from nas.core import DataError, Task
 from nas.core.task import DENSE_KINDS
+from nas.data import MultiTaskData, Split, input_spec
 from nas.tasks import KINDS, evaluation_metrics, task_kind
-from nas.tasks.colours import class_colours, depth_colours
+from nas.tasks.colours import IGNORED, class_colours, depth_colours
 
 OUTPUTS = {"classification": 5, "segmentation": 5, "depth": 1, "normals": 3}
-IGNORED = {"classification": -1, "segmentation": 255, "depth": 0.0, "normals": 0.0}
+NONE = {"classification": -1, "segmentation": 255, "depth": 0.0, "normals": 0.0}  # what a target holds where there is none
 
 
 def example(kind: str, count: int = 6, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -38,7 +39,7 @@ def example(kind: str, count: int = 6, seed: int = 0) -> tuple[Tensor, Tensor]:
         target = torch.nn.functional.normalize(torch.randn(count, 3, 6, 8, generator=g), dim=1)
     hole = torch.rand(count, 6, 8, generator=g) < 1 / 3
     target = torch.where(
-        hole if kind == "segmentation" else hole[:, None], torch.tensor(IGNORED[kind], dtype=target.dtype), target
+        hole if kind == "segmentation" else hole[:, None], torch.tensor(NONE[kind], dtype=target.dtype), target
     )
     return prediction, target
 
@@ -86,7 +87,7 @@ def test_a_half_precision_prediction_costs_the_same_up_to_its_rounding(kind: str
 
 def test_where_nothing_is_valid_the_loss_is_zero_and_so_is_its_gradient(kind: str) -> None:
     prediction, target = example(kind)
-    for ignored in [IGNORED[kind], *([math.nan, -1.0] if kind == "depth" else [])]:
+    for ignored in [NONE[kind], *([math.nan, -1.0] if kind == "depth" else [])]:
         p = prediction.clone().requires_grad_()
         loss = task_kind(kind).loss(p, torch.full_like(target, ignored))
         loss.backward()
@@ -101,7 +102,7 @@ def test_where_nothing_is_valid_the_loss_is_zero_and_so_is_its_gradient(kind: st
 def test_invalid_entries_change_nothing(kind: str) -> None:
     """Neither the loss nor a metric depends on what is predicted where the target is to be ignored."""
     prediction, target = example(kind)
-    ignored = target == IGNORED[kind]
+    ignored = target == NONE[kind]
     if kind == "normals":
         ignored = ignored.all(dim=1, keepdim=True)
     elif kind != "depth":
@@ -202,15 +203,53 @@ def test_distillation_is_zero_at_the_teacher_and_teaches_the_student_only(kind: 
 def test_distillation_from_a_teacher_that_is_right_equals_the_loss(kind: str) -> None:
     """Distillation is on the scale of the loss: from a certain and true teacher it is the loss itself."""
     prediction, target = example(kind)
-    valid = target.abs().sum(dim=1) > 0 if kind == "normals" else (target >= 0) & (target != IGNORED[kind])
+    valid = target.abs().sum(dim=1) > 0 if kind == "normals" else (target >= 0) & (target != NONE[kind])
     keep = valid.flatten(1).all(dim=1) if kind != "classification" else valid
     if kind != "classification":  # fill the holes, so that every pixel counts in both
         filler = {"segmentation": 0, "depth": 1.0, "normals": 0.5773502691896258}[kind]
-        target = torch.where(target == IGNORED[kind] if kind != "normals" else ~valid[:, None], filler, target)
+        target = torch.where(target == NONE[kind] if kind != "normals" else ~valid[:, None], filler, target)
         keep = torch.ones(len(target), dtype=torch.bool)
     k = task_kind(kind)
     distilled = k.distill(prediction[keep], perfect(kind, target[keep])).item()
     assert distilled == pytest.approx(k.loss(prediction[keep], target[keep]).item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_predicted_without_a_number_has_no_metrics(kind: str, value: float) -> None:
+    """An argmax of NaN is a class, and a comparison with NaN is false: both look like an answer."""
+    prediction, target = example(kind)
+    k = task_kind(kind)
+    for broken in (torch.full_like(prediction, value), prediction.index_fill(0, torch.tensor([1]), value)):
+        meter = k.meter()
+        meter.update(broken, target)
+        assert all(math.isnan(number) for number in meter.result().values())
+        whole = k.meter()
+        whole.update(prediction, target)
+        whole.add(meter.state())
+        assert all(math.isnan(number) for number in whole.result().values())
+
+
+@pytest.mark.parametrize(("classes", "ignored"), [(2, 255), (255, 255), (256, -1), (300, -1)])
+def test_what_is_no_class_means_the_same_everywhere(classes: int, ignored: int) -> None:
+    """In the data's check, the loss, the meter, the picture and the words; and a class of that number elsewhere is one."""
+    task, k = Task("parts", "segmentation", classes), task_kind("segmentation")
+    assert task.ignored == ignored
+    logits = torch.zeros(2, classes, 8, 8)
+    logits[:, 0] = 20.0
+    for value in {ignored, classes - 1}:
+        target = torch.zeros(2, 8, 8, dtype=torch.int64)
+        target[:, :4] = value
+        split = Split(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), {"parts": target})
+        MultiTaskData("x", (task,), input_spec(split), split, split.subset([]), split)
+        meter = k.meter()
+        meter.update(logits, target)
+        is_class = value != ignored
+        assert k.loss(logits, target).item() == pytest.approx(10.0 if is_class else 0.0, abs=1e-4)
+        assert meter.result()["miou"] == pytest.approx(25.0 if is_class else 100.0)
+        assert k.describe(target[0].numpy(), outputs=classes).startswith("0 50 %" if is_class else "0 100 %")
+        picture = k.draw(target[0].numpy(), outputs=classes)
+        assert picture is not None
+        assert (picture[0, 0].tolist() == list(IGNORED)) is not is_class
 
 
 def test_losses_can_be_captured(kind: str) -> None:
@@ -253,7 +292,7 @@ def test_pictures_of_a_prediction_and_its_equal_truth_agree() -> None:
     for kind in DENSE_KINDS:
         _, target = example(kind)
         valid = target[0].numpy() if kind == "segmentation" else np.abs(target[0].numpy()).sum(axis=0)
-        hole = valid == IGNORED[kind]
+        hole = valid == NONE[kind]
         drawn = [task_kind(kind).draw(values.numpy()) for values in (perfect(kind, target)[0], target[0])]
         assert drawn[0] is not None
         assert drawn[1] is not None

@@ -9,7 +9,7 @@ import torch
 
 from nas.core import JobFileError, Task
 from nas.tasks import KINDS
-from nas.tasks.delta import delta_m
+from nas.tasks.delta import delta_m, without_zero
 from nas.train.balancing import BALANCERS, make_balancer
 
 TASKS = (
@@ -73,3 +73,13 @@ def test_the_mean_relative_change_by_hand() -> None:
     # Depth is 10 % better, normals are 10 % worse, segmentation is 20 % better.
     assert delta_m(together, alone, tasks, KINDS) == pytest.approx((10 - 10 + 20) / 3)
     assert delta_m(alone, alone, tasks, KINDS) == 0
+
+
+@pytest.mark.parametrize("alone", [0.0, float("nan"), None])
+def test_no_change_is_relative_to_nothing(alone: float | None) -> None:
+    tasks = TASKS[:3]
+    together = {"rmse_m.depth": 0.9, "mean_deg.normals": 33.0, "miou.seg": 30.0}
+    twins = {"rmse_m.depth": 1.0, "mean_deg.normals": 30.0, "miou.seg": alone}
+    assert math.isnan(delta_m(together, twins, tasks, KINDS))
+    assert list(without_zero(twins, tasks, KINDS)) == ["miou.seg"]
+    assert math.isnan(delta_m({**together, "miou.seg": math.nan}, {**twins, "miou.seg": 25.0}, tasks, KINDS))

@@ -105,7 +105,8 @@ def test_the_losses_reported_are_those_of_the_largest_subnet() -> None:
     sandwich.load(x, targets)
     for arch in four_archs():
         sandwich.run(arch)
-    assert sandwich.losses == pytest.approx(expected, rel=1e-5)
+    assert sandwich.losses.tolist() == pytest.approx([expected[task.name] for task in TASKS], rel=1e-5)
+    assert sandwich.labelled.tolist() == [task_kind(t.kind).labelled(targets[t.name], t.outputs).item() for t in TASKS]
 
 
 def test_the_teacher_learns_nothing_from_its_pupils() -> None:

@@ -19,7 +19,7 @@ class Worker(Protocol):
     def call(self, method: str, *args: Any) -> Future[Any]:
         """Return the future result of a method.
 
-        The future raises what the method raised, or `WorkerError` where the process died.
+        The future raises what the method raised, or `WorkerError` where the process died or had too little memory.
         """
         ...
 
@@ -38,6 +38,19 @@ class Executor(Protocol):
 
     concurrent: bool
     cores: int
+
+    @property
+    def gpus(self) -> int:
+        """GPUs to share among workers; they need not be of this machine."""
+        ...
+
+    def check(self) -> None:
+        """Take note, without waiting, of what runs the workers; whoever waits for a worker calls this now and then.
+
+        Raises:
+            ClusterLostError: It is gone, and with it every worker: no call will be answered any more.
+        """
+        ...
 
     def worker(self, kind: type, *args: Any, cpus: float = 1, gpus: float = 0, resource: str | None = None) -> Worker:
         """Return a worker that answers with the methods of ``kind(*args)``.

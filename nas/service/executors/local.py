@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 from nas.core import NasError, WorkerError
+from nas.core.cores import usable_cores
+from nas.service.executors.deaths import out_of_memory
 from nas.service.executors.executor import Report, Row
 from nas.service.executors.halving import Halving, Rungs
 
@@ -38,7 +39,7 @@ class LocalWorker:
                 self._object = self._make()
             future.set_result(getattr(self._object, method)(*args))
         except Exception as error:  # the caller meets it where it asks for the result
-            future.set_exception(error)
+            future.set_exception(out_of_memory(error) or error)
         return future
 
     def stop(self) -> None:
@@ -52,7 +53,17 @@ class LocalExecutor:
     concurrent = False
 
     def __init__(self) -> None:
-        self.cores = os.cpu_count() or 1
+        self.cores = usable_cores()
+
+    @property
+    def gpus(self) -> int:
+        """See `Executor`."""
+        import torch  # most executors are never asked
+
+        return torch.cuda.device_count()
+
+    def check(self) -> None:
+        """See `Executor`; this process is here."""
 
     def worker(self, kind: type, *args: Any, cpus: float = 1, gpus: float = 0, resource: str | None = None) -> LocalWorker:
         """See `Executor`; resources are whatever this machine has."""

@@ -7,25 +7,24 @@ to Tune. A call to an actor whose node died can raise for 15 seconds whatever it
 from __future__ import annotations
 
 import json
-import logging
-import os
+import sys
+import tempfile
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from nas.core import DeviceError, WorkerError
+from nas.core import DeviceError, OutOfMemoryError
+from nas.core.cores import usable_cores
+from nas.service.executors.cluster import Cluster  # its settings come before Ray's import
+from nas.service.executors.deaths import death, note_faults, out_of_memory
 from nas.service.executors.executor import Report, Row
 from nas.service.executors.halving import Halving
 
-# Before Ray is imported: nothing is reported anywhere.
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")  # a trial that is restarted is no error of the job's
-
+# isort: split
 import ray
+from ray import cloudpickle
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -34,19 +33,28 @@ class Held:
     """What an actor is: an object made at the first call, so that an error in its constructor is that call's error.
 
     Args:
-        kind: Class of the object.
-        args: Of its constructor.
+        content: Class of the object, and arguments of its constructor, pickled: they are loaded at the first call too, when
+            modules of the user's folder no longer come before ours.
+        folder: The driver's, where the user's own modules are.
+        faults: File for a signal that kills the process.
     """
 
-    def __init__(self, kind: type, args: tuple[Any, ...]) -> None:
-        self._kind, self._args = kind, args
-        self._object: Any = None
+    def __init__(self, content: bytes, folder: str, faults: Path) -> None:
+        self._content, self._object = content, None
+        search_last(folder)
+        note_faults(faults)
 
     def call(self, method: str, *args: Any) -> Any:
         """Return what a method of the object returns."""
         if self._object is None:
-            self._object = self._kind(*self._args)
+            kind, args_of_it = cloudpickle.loads(self._content)
+            self._object = kind(*args_of_it)
         return getattr(self._object, method)(*args)
+
+
+def search_last(folder: str) -> None:
+    """Search the driver's folder for modules last in this process, where Ray has put it first: it may have a predictors.py."""
+    sys.path[:] = [each for each in sys.path if each != folder] + [folder]
 
 
 class RayWorker:
@@ -56,11 +64,14 @@ class RayWorker:
         kind: Class of the object that it holds.
         args: Of its constructor.
         options: Of the actor: what it takes.
+        logs: Folder for a note on the signal that it dies of.
     """
 
-    def __init__(self, kind: type, args: tuple[Any, ...], options: Mapping[str, Any]) -> None:
+    def __init__(self, kind: type, args: tuple[Any, ...], options: Mapping[str, Any], logs: Path) -> None:
         named = type(kind.__name__, (Held,), {})  # the process is listed under the name of what it holds
-        self._actor: Any = ray.remote(named).options(max_restarts=0, **options).remote(kind, args)
+        self._faults = logs / f"nas-{kind.__name__}-{uuid.uuid4().hex}.fault"
+        content = cloudpickle.dumps((kind, args))  # type: ignore[no-untyped-call]
+        self._actor: Any = ray.remote(named).options(max_restarts=0, **options).remote(content, str(Path.cwd()), self._faults)
 
     def call(self, method: str, *args: Any) -> Future[Any]:
         """Return the future result; it raises what the method raised, or `WorkerError` where the actor died."""
@@ -70,21 +81,26 @@ class RayWorker:
             error = done.exception()
             if error is None:
                 answer.set_result(done.result())
+            elif isinstance(error, ray.exceptions.OutOfMemoryError):
+                answer.set_exception(OutOfMemoryError(f"out of memory: {_first_line(error)}"))
             elif isinstance(error, RayError) and not isinstance(error, ray.exceptions.RayTaskError):
-                answer.set_exception(WorkerError(f"a worker died or stopped answering in {method}: {_first_line(error)}"))
+                answer.set_exception(death(method, self._faults, _first_line(error)))
             else:
                 # Ray gives an error that is both its own and the original's type; the original is what it is about.
-                answer.set_exception(getattr(error, "cause", None) or error)
+                original = getattr(error, "cause", None) or error
+                answer.set_exception(out_of_memory(original) or original)
 
         try:
             self._actor.call.remote(method, *args).future().add_done_callback(settle)
         except RayError as error:
-            answer.set_exception(WorkerError(f"a worker died before {method}: {_first_line(error)}"))
+            answer.set_exception(death(method, self._faults, _first_line(error)))
         return answer
 
     def stop(self) -> None:
-        """Kill the actor."""
-        ray.kill(self._actor)
+        """Kill the actor, and drop its note."""
+        if ray.is_initialized():  # or it ended with its Ray
+            ray.kill(self._actor)
+        self._faults.unlink(missing_ok=True)
 
 
 class RayExecutor:
@@ -93,18 +109,22 @@ class RayExecutor:
     concurrent = True
 
     def __init__(self) -> None:
-        self._started = not ray.is_initialized()
-        if self._started:
-            joins = bool(os.environ.get("RAY_ADDRESS"))
-            ray.init(
-                address=None if joins else "local",  # or Ray would join whatever cluster it finds on this machine
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                include_dashboard=None if joins else False,
-                num_cpus=None if joins else os.cpu_count(),
-            )
-        # A worker has to fit on one machine, so the largest one counts, not the cluster.
-        self.cores = max(1, *(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]))  # type: ignore[no-untyped-call]
+        self._cluster = Cluster(usable_cores())
+        self._logs = self._cluster.logs or Path(tempfile.gettempdir())
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+        # A worker has to fit on one machine, so the largest one counts, not the cluster; of those with GPUs, if it needs one.
+        self.cores = max(1, *(int(node.get("CPU", 0)) for node in nodes))
+        self._cores_beside_gpus = max([int(node.get("CPU", 0)) for node in nodes if node.get("GPU")] or [self.cores])
+        self._gpus = sum(int(node.get("GPU", 0)) for node in nodes)
+
+    @property
+    def gpus(self) -> int:
+        """See `Executor`."""
+        return self._gpus
+
+    def check(self) -> None:
+        """See `Executor`."""
+        self._cluster.check()
 
     def worker(self, kind: type, *args: Any, cpus: float = 1, gpus: float = 0, resource: str | None = None) -> RayWorker:
         """See `Executor`.
@@ -120,11 +140,12 @@ class RayExecutor:
                 "and nas resume"
             )
         needs = {} if resource is None else {resource: 0.001}
+        cpus = min(cpus, self._cores_beside_gpus) if gpus else cpus
         options: dict[str, Any] = {"num_cpus": cpus, "num_gpus": gpus, "resources": needs}
         if resource is None and cpus == 0:
             node = ray.get_runtime_context().get_node_id()
             options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=False)
-        return RayWorker(kind, args, options)
+        return RayWorker(kind, args, options, self._logs)
 
     def trials(
         self,
@@ -139,12 +160,11 @@ class RayExecutor:
         """See `Executor`; the runs are Ray Tune trials, as many at a time as there is room for."""
         from nas.service.executors.trials import run_trials  # Tune takes a second to import, and most jobs have no twins
 
-        run_trials(train, configs, on_report, folder, cpus, gpus, halving)
+        run_trials(train, configs, on_report, folder, cpus, gpus, self.check, halving)
 
     def close(self) -> None:
         """Stop the Ray that was started here; leave a cluster that was joined."""
-        if self._started:
-            ray.shutdown()
+        self._cluster.close()
 
 
 def _first_line(error: BaseException) -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import shutil
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ray import tune
+from ray import cloudpickle, tune
 
-from nas.core import WorkerError
+from nas.core import CrashError, NasError, WorkerError
+from nas.service.executors.deaths import fault, note_faults, out_of_memory
 from nas.service.executors.executor import Report, Row
 from nas.service.executors.halving import Halving
 
@@ -43,10 +45,14 @@ def run_trials(
     folder: Path,
     cpus: float,
     gpus: float,
+    check: Callable[[], None],
     halving: Halving | None = None,
 ) -> None:
-    """See `nas.service.executors.Executor.trials`."""
+    """See `nas.service.executors.Executor.trials`.
 
+    Tune does not notice a Ray that died, so it works in a thread that is left behind where `check` raises.
+    """
+    content, here = cloudpickle.dumps(train), str(Path.cwd())  # type: ignore[no-untyped-call]
     refused: list[Exception] = []  # Tune turns what a callback raises into an error of its own
 
     def listen(row: Row) -> None:
@@ -57,10 +63,16 @@ def run_trials(
             raise
 
     def trial(config: Row) -> None:
-        train(config["run"], lambda row: tune.report({**_compared(row, halving), "row": row}))
+        from nas.service.executors.ray import search_last
 
-    shutil.rmtree(folder, ignore_errors=True)  # of a driver that was killed
-    try:
+        search_last(here)
+        note_faults(folder / f"{config['run']['name']}.fault")
+        try:
+            cloudpickle.loads(content)(config["run"], lambda row: tune.report({**_compared(row, halving), "row": row}))
+        except Exception as error:
+            raise out_of_memory(error) or error from None
+
+    def fit() -> None:
         tuner = tune.Tuner(
             tune.with_resources(trial, {"cpu": cpus, "gpu": gpus}),
             param_space={"run": tune.grid_search([dict(config) for config in configs])},
@@ -73,16 +85,49 @@ def run_trials(
                 failure_config=tune.FailureConfig(max_failures=RESTARTS),
             ),
         )
-        results = tuner.fit()
-        if results.errors:
-            message = str(results.errors[0]).strip().splitlines()[-1][:200]
-            raise WorkerError(f"a training run failed: {message}")
+        failed.extend(tuner.fit().errors)
+
+    failed: list[Exception] = []
+    shutil.rmtree(folder, ignore_errors=True)  # of a driver that was killed
+    folder.mkdir(parents=True)
+    try:
+        _watched(fit, check)
+        if failed:
+            raise _failure(failed[0], [folder / f"{config['name']}.fault" for config in configs])
     except Exception:
         if refused:
             raise refused[0] from None
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _watched(work: Callable[[], None], check: Callable[[], None]) -> None:
+    """Do some work in a thread, raise what it raises, and leave it behind where `check` raises."""
+    errors: list[BaseException] = []
+
+    def guarded() -> None:
+        try:
+            work()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=guarded, name="nas-tune", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        check()
+        thread.join(0.5)
+    check()  # what Tune makes of a Ray that died says nothing
+    if errors:
+        raise errors[0]
+
+
+def _failure(error: Exception, faults: Sequence[Path]) -> NasError:
+    """Return why a run failed in the end, after its restarts."""
+    for number in filter(None, map(fault, faults)):
+        return CrashError(f"a training run was killed by signal {number.value} ({number.name})")
+    message = str(error).strip().splitlines()[-1][:200]
+    return WorkerError(f"a training run failed: {message}")
 
 
 def _compared(row: Row, halving: Halving | None) -> Row:

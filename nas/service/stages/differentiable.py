@@ -12,9 +12,11 @@ import numpy as np
 from hw_profiles.devices import job_device
 from nas.core import ArchConfig, Artifact, FloatArray, Stage, UserError
 from nas.core.branching import Partition
+from nas.core.json_text import to_json
 from nas.service.affinity import measured
 from nas.service.context import JobContext
 from nas.service.executors import Worker
+from nas.service.gpus import gpu_share
 from nas.service.latency_features import Vectorised
 from nas.service.pool import Pool, reason
 from nas.service.precisions import as_searched
@@ -25,7 +27,6 @@ from nas.supernet import Branching, SpaceDefinition
 from nas.train.affinity import initial_alpha
 from nas.train.bilevel import SharingEpoch
 from nas.train.checkpoint import sha256
-from nas.train.compute import choose_compute
 
 KIND = "tree-search"  # of the artifact, whose key is the strength
 LEAST_COST = 0.01  # of a layer, as a share of the mean: a predictor of latency may say less than nothing of one
@@ -106,7 +107,7 @@ def _maker(context: JobContext, definition: Branching) -> Callable[[], Worker]:
     costs = layer_costs(definition, latency_functions(context)[device] if options.resource == "latency" else None)
     initial = initial_alpha(measured(context).affinity) if options.start == "affinity" else None
     workers = min(spec.search.workers, len(options.strengths)) if executor.concurrent else 1
-    gpus = 1.0 / workers if choose_compute(spec.training).device.type == "cuda" else 0.0
+    gpus = gpu_share(executor, spec.training, workers)
     threads = max(1, executor.cores // workers)
     return lambda: executor.worker(
         SharingWorker, spec, context.folder, costs, initial, threads, cpus=executor.cores / workers, gpus=gpus
@@ -127,7 +128,7 @@ def _path(context: JobContext, strength: float) -> Path:
 def _keep(context: JobContext, strength: float, epochs: Sequence[SharingEpoch]) -> None:
     path = _path(context, strength)
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps([asdict(epoch) for epoch in epochs]), encoding="utf-8")
+    partial.write_text(to_json([asdict(epoch) for epoch in epochs]), encoding="utf-8")
     partial.replace(path)
     for number, epoch in enumerate(epochs, 1):
         context.add_curves(number, {f"sharing_cost.{strength:g}": epoch.cost})

@@ -14,6 +14,7 @@ from nas.search import make_searcher
 from nas.service.affinity import proposals
 from nas.service.context import JobContext
 from nas.service.executors import Worker
+from nas.service.gpus import gpu_share
 from nas.service.latency_features import Vectorised
 from nas.service.pool import Pool, reason
 from nas.service.precisions import as_searched, searched, seeds
@@ -26,7 +27,6 @@ from nas.service.stages.fit import latency_functions
 from nas.service.workers import EvalWorker
 from nas.tasks import KINDS
 from nas.tasks.delta import delta_m
-from nas.train.compute import choose_compute
 
 SEARCH = "search"
 
@@ -121,7 +121,6 @@ def search(context: JobContext) -> None:
 
 def evaluator(context: JobContext) -> Worker:
     """Return a worker that holds the trained weights."""
-    gpu = choose_compute(context.spec.training).device.type == "cuda"
     workers = context.spec.search.workers if context.executor.concurrent else 1
     threads = max(1, context.executor.cores // workers)
     return context.executor.worker(
@@ -130,15 +129,16 @@ def evaluator(context: JobContext) -> Worker:
         context.folder,
         threads,
         cpus=context.executor.cores / workers,
-        gpus=1.0 / workers if gpu else 0.0,
+        gpus=gpu_share(context.executor, context.spec.training, workers),
     )
 
 
 def with_delta_m(context: JobContext, metrics: dict[str, float], split: str) -> dict[str, float]:
-    """Return metrics with Δm against the twins on the same split, where the job has twins."""
+    """Return metrics with Δm against the twins on the same split, where the job has twins that it can be told against."""
     stage = context.store.stages(context.job).get(Stage.TWINS)
     twins = stage.result.get(split) if stage else None
-    return metrics | {"delta_m": delta_m(metrics, twins, context.definition.tasks, KINDS)} if twins else metrics
+    found = delta_m(metrics, twins, context.definition.tasks, KINDS) if twins else math.nan
+    return metrics | {"delta_m": found} if math.isfinite(found) else metrics
 
 
 def held_out_error(report: PredictorReport) -> float:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import uuid
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nas.core import Artifact, CurvePoint, JobId, Stage, WorkerError
+from nas.core import Artifact, CrashError, CurvePoint, JobId, OutOfMemoryError, Stage, WorkerError
 from nas.service.context import JobContext
 from nas.service.executors import Worker
-from nas.service.pool import ATTEMPTS
+from nas.service.gpus import wanted_gpus
+from nas.service.pool import ATTEMPTS, CRASH_REMEDY, CRASHES, MEMORY_REMEDY
 from nas.service.reuse import take_checkpoint
 from nas.service.workers import CHECKPOINT, TrainWorker
+from nas.service.workplace import publish, reopen
 from nas.train.checkpoint import sha256
-from nas.train.compute import choose_compute
 from nas.train.trainer import EpochReport
 
 
@@ -25,24 +27,36 @@ def train(context: JobContext) -> None:
         return
     store, job, epochs = context.store, context.job, context.spec.training.epochs
     store.progress(job, Stage.TRAIN, 0, epochs, "epochs", "loading the data")
+    reopen(context.folder, context.workplace, CHECKPOINT)
+    batch_size = context.spec.training.batch_size
     failures, last = 0, -1
     while True:
         try:
-            report = _train_until_done(context)
+            report = _train_until_done(context, batch_size)
             break
+        except OutOfMemoryError as error:
+            context.check()
+            if batch_size < context.spec.training.batch_size or batch_size < 2:
+                raise OutOfMemoryError(f"{error}, with batches of {batch_size} images; {MEMORY_REMEDY}") from error
+            batch_size //= 2
+            store.log(
+                job,
+                f"training ran {error}; going on with batches of {batch_size} images instead of {2 * batch_size}",
+                "warning",
+            )
         except (WorkerError, RuntimeError) as error:  # gloo and NCCL raise a RuntimeError when a peer is gone
             context.check()
             progressed = store.stages(job)[Stage.TRAIN].done
             failures = 1 if progressed > last else failures + 1
             last = progressed
-            store.log(
-                job,
-                f"a training process failed ({str(error).splitlines()[0][:200]}); going on from the last checkpoint",
-                "warning",
-            )
+            what = f"{str(error).splitlines()[0][:200]}, epoch {progressed + 1}"
+            store.log(job, f"a training process failed ({what}); going on from the last checkpoint", "warning")
+            if isinstance(error, CrashError) and failures == CRASHES:
+                raise CrashError(f"training was {what}, {CRASHES} times; {CRASH_REMEDY}, then nas resume {job}") from error
             if failures == ATTEMPTS:
                 raise
-    path = context.folder / CHECKPOINT
+    store.folder(job)  # this driver's still
+    path = publish(context.folder, context.workplace, CHECKPOINT)
     digest = sha256(path)
     store.add_artifact(job, Artifact("checkpoint", path, digest))
     store.finish(job, Stage.TRAIN, {"checkpoint": digest[:16], "steps": report.step})
@@ -58,17 +72,29 @@ def _take(context: JobContext, former: JobId) -> None:
     store.finish(job, Stage.TRAIN, {**store.stages(former)[Stage.TRAIN].result, "reused": former})
 
 
-def _train_until_done(context: JobContext) -> EpochReport:
+def _train_until_done(context: JobContext, batch_size: int) -> EpochReport:
     store, job, spec = context.store, context.job, context.spec
+    spec = replace(spec, training=replace(spec.training, batch_size=batch_size))
     world = spec.training.workers if context.executor.concurrent else 1
-    gpus = 1.0 if choose_compute(spec.training).device.type == "cuda" else 0.0
+    gpus = wanted_gpus(context.executor, spec.training)
+    world = min(world, gpus or world)  # two processes cannot average their gradients on one GPU
     cores = context.executor.cores
     # One core is left to the profiler where there are enough; two threads that wait for one core are slower than one.
     threads = max(1, (cores - 1 if context.executor.concurrent else cores) // world)
-    meeting = _meeting(context.folder) if world > 1 else None
+    cpus = min(threads, cores / world)
+    meeting = _meeting(context.workplace) if world > 1 else None
     workers: list[Worker] = [
         context.executor.worker(
-            TrainWorker, spec, context.folder, rank, world, meeting, threads, cpus=min(threads, cores / world), gpus=gpus
+            TrainWorker,
+            spec,
+            context.folder,
+            context.workplace,
+            rank,
+            world,
+            meeting,
+            threads,
+            cpus=cpus,
+            gpus=1.0 if gpus else 0.0,
         )
         for rank in range(world)
     ]
@@ -79,6 +105,8 @@ def _train_until_done(context: JobContext) -> EpochReport:
             report = _all(workers, "run_epoch", context)[0]
         while True:
             context.add_curves(report.step, report.curves)
+            if report.note:
+                store.log(job, report.note, "warning")
             losses = ", ".join(f"{n.removeprefix('loss.')} {v:.3f}" for n, v in report.curves.items() if n.startswith("loss."))
             store.progress(job, Stage.TRAIN, report.epoch, report.epochs, "epochs", f"loss: {losses}")
             if report.epoch >= report.epochs:
@@ -98,8 +126,9 @@ def _all(workers: list[Worker], method: str, context: JobContext) -> list[Any]:
     while pending:
         context.check()
         done, pending = wait(pending, timeout=0.5, return_when=FIRST_EXCEPTION)
-        for future in done:
-            future.result()
+        errors = [error for future in done if (error := future.exception())]
+        if errors:  # a death tells more than what its peers make of it
+            raise next((error for error in errors if isinstance(error, WorkerError)), errors[0])
     return [future.result() for future in futures]
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from nas.core import Stage, StageState
+from nas.core import Stage, StageState, UserError
 from nas.service.context import JobContext
+from nas.service.gpus import gpu_share
 from nas.service.workers import train_twin
-from nas.train.compute import choose_compute
+from nas.service.workplace import publish, reopen
+from nas.tasks import KINDS
+from nas.tasks.delta import without_zero
 
 LEAST_CPUS = 0.5  # of a twin: many tasks do not all train at once, each holds the data
 
@@ -23,12 +27,14 @@ def twins(context: JobContext) -> None:
     epochs = spec.training.twin_epochs or spec.training.epochs
     done = dict.fromkeys(names, 0)
     metrics: dict[str, dict[str, float]] = {"val": {}, "test": {}}
-    gpu = choose_compute(spec.training).device.type == "cuda"
+    reopen(context.folder, context.workplace, "twins")
 
     def on_report(row: dict[str, Any]) -> None:
         name = row["name"]
         done[name] = row["epoch"]
         context.add_curves(row["step"], {f"twin.{name}.{curve}": value for curve, value in row["curves"].items()})
+        if row.get("note"):
+            store.log(job, f"{name} alone: {row['note']}", "warning")
         for split, values in row.get("metrics", {}).items():
             metrics[split] |= values
         store.progress(job, Stage.TWINS, sum(done.values()), epochs * len(names), "epochs", f"{name} alone")
@@ -36,7 +42,14 @@ def twins(context: JobContext) -> None:
 
     store.progress(job, Stage.TWINS, 0, epochs * len(names), "epochs", "starting")
     configs = [
-        {"name": name, "task": name, "spec": spec, "folder": str(context.folder / "twins" / name), "threads": 1}
+        {
+            "name": name,
+            "task": name,
+            "spec": spec,
+            "job_folder": str(context.folder),
+            "folder": str(context.workplace / "twins" / name),
+            "threads": 1,
+        }
         for name in names
     ]
     if not context.executor.concurrent:
@@ -44,6 +57,26 @@ def twins(context: JobContext) -> None:
             config["threads"] = context.executor.cores
     # Three twins on two cores take turns: were each to have a core, the third would run alone at the end.
     cpus = min(1.0, max(LEAST_CPUS, context.executor.cores / len(names)))
-    share = 1.0 / len(names) if gpu else 0.0
-    context.executor.trials(train_twin, configs, on_report, context.folder / "twins" / "trials", cpus=cpus, gpus=share)
+    share = gpu_share(context.executor, spec.training, len(names))
+    context.executor.trials(train_twin, configs, on_report, context.workplace / "twins" / "trials", cpus=cpus, gpus=share)
+    _compare(context, metrics)
+    store.folder(job)  # this driver's still
+    publish(context.folder, context.workplace, "twins")
     store.finish(job, Stage.TWINS, metrics)
+
+
+def _compare(context: JobContext, metrics: Mapping[str, Mapping[str, float]]) -> None:
+    """Say which twin Δm cannot be told against.
+
+    Raises:
+        UserError: Δm is an objective: every candidate of a search would fail.
+    """
+    for split, found in metrics.items():
+        lost = without_zero(found, context.definition.tasks, KINDS)
+        if not lost:
+            continue
+        twins = ", ".join(f"{name} is {value:g}" for name, value in lost.items())
+        why = f"delta_m is relative to networks trained for one task alone: on the {split} split {twins} of such a one"
+        if any(objective.metric == "delta_m" for objective in context.spec.objectives):
+            raise UserError(f"{why}; give training.twin_epochs more, mend the data, or remove delta_m from objectives")
+        context.store.log(context.job, f"{why}; there is no delta_m", "warning")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nas.core import FloatArray, Task, UserError
-from nas.supernet import MultiTaskNet
+from nas.supernet import MultiTaskNet, SafeConvolutions
 from nas.tasks import task_kind
 
 Batches = Iterable[tuple[Tensor, Mapping[str, Tensor]]]
@@ -17,6 +17,8 @@ Batches = Iterable[tuple[Tensor, Mapping[str, Tensor]]]
 
 def gradient_cosines(net: MultiTaskNet, batches: Batches, tasks: Sequence[Task]) -> tuple[FloatArray, FloatArray]:
     """Return mean and standard deviation over the batches of each pair's cosine, both of shape (layers, tasks, tasks).
+
+    A batch weighs as much as it has images, as the last one may have fewer.
 
     A batch that says nothing of a task (none of its targets is known) does not count for it; where none does, both are NaN.
 
@@ -29,16 +31,20 @@ def gradient_cosines(net: MultiTaskNet, batches: Batches, tasks: Sequence[Task])
         UserError: The network has no ``stages``.
     """
     layers = _layers(net)
-    rows = []
+    rows, images = [], []
     for x, targets in batches:
-        outputs = net(x)
+        with SafeConvolutions():
+            outputs = net(x)
+        images.append(len(x))
         gradients = []
         for index, task in enumerate(tasks):
             loss = task_kind(task.kind).loss(outputs[task.name], targets[task.name])
             gradients.append(_gradient(loss, layers, keep=index < len(tasks) - 1))
         rows.append([cosines(torch.stack([own[layer] for own in gradients])) for layer in range(len(layers))])
     found = np.ma.masked_invalid(np.array(rows))  # (batches, layers, tasks, tasks)
-    return np.ma.filled(found.mean(axis=0), np.nan), np.ma.filled(found.std(axis=0), np.nan)
+    mean = np.ma.average(found, axis=0, weights=images)
+    spread = np.ma.sqrt(np.ma.average((found - mean) ** 2, axis=0, weights=images))
+    return np.ma.filled(mean, np.nan), np.ma.filled(spread, np.nan)
 
 
 def cosines(gradients: Tensor) -> FloatArray:

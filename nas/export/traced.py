@@ -1,16 +1,16 @@
-"""A torch module as one ONNX file with a dynamic batch."""
+"""The graph of a torch module as torch exports it: batch norms kept, parameters by name, nodes by the path of their module."""
 
 from __future__ import annotations
 
 import ast
 import copy
+import io
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from urllib.parse import quote, unquote
 
 import numpy as np
 import onnx
@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 from nas.core import ExportError, InputSpec, Task
 
-INPUT_NAME = "image"
 OPSET = 20
+INPUT_NAME = "image"
 BATCH = "batch"  # name of the dynamic dimension; a session may fix it (`check.open_session`)
-
-
+RESERVED = "@"  # begins the names of inputs and outputs while a file is made: no module and no operator has such a name
+RESERVED_INPUT = f"{RESERVED}input"
 PATH_MARK = ":"  # stands for the dots of a module's path in the former exporter's scopes, which keep nothing before a dot
 SCOPES = "pkg.torch.onnx.name_scopes"  # where the other exporter notes a node's scopes, outermost first, the node's own last
 
@@ -35,12 +35,16 @@ class OutputsInOrder(nn.Module):
     Args:
         module: Returns a dict from task to prediction, or a sequence in the order of the tasks.
         tasks: Names of the outputs.
+
+    Attributes:
+        outputs: Reserved names of the outputs, for the exporter.
     """
 
     def __init__(self, module: nn.Module, tasks: Sequence[Task]) -> None:
         super().__init__()
-        self.module = module
+        self.module, self.tasks = module, tuple(tasks)
         self.names = [task.name for task in tasks]
+        self.outputs = [output_name(index) for index in range(len(tasks))]
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Return the predictions in the order of the tasks."""
@@ -53,14 +57,30 @@ class OutputsInOrder(nn.Module):
 
 
 class ScopedByPath(OutputsInOrder):
-    """The same for the former exporter, whose scopes are then whole paths: it asks the outermost module for all names."""
+    """The same for the former exporter, whose scopes are then whole paths: it asks the outermost module for all names.
+
+    A path is quoted, as scopes are parted by slashes and a task's decoder may be called ``fine/grain``.
+    """
 
     def named_modules(
         self, memo: set[nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
     ) -> Iterator[tuple[str, nn.Module]]:
         """Yield every module under its path with another mark in place of the dots."""
         for name, module in super().named_modules(memo, prefix, remove_duplicate):
-            yield name.replace(".", PATH_MARK), module
+            yield quote(name, safe=".").replace(".", PATH_MARK), module
+
+
+def output_name(index: int) -> str:
+    """Return the reserved name of the output of a task, by its place among the tasks."""
+    return f"{RESERVED}output:{index}"
+
+
+def input_name(tasks: Iterable[Task]) -> str:
+    """Return what the input of a file is called: ``image``, with underscores behind where a task is called so."""
+    names, name = {task.name for task in tasks}, INPUT_NAME
+    while name in names:
+        name += "_"
+    return name
 
 
 def plain_copy(module: nn.Module, tasks: Sequence[Task]) -> OutputsInOrder:
@@ -68,89 +88,88 @@ def plain_copy(module: nn.Module, tasks: Sequence[Task]) -> OutputsInOrder:
     return OutputsInOrder(copy.deepcopy(module).cpu().float(), tasks).eval()
 
 
-def to_onnx(
-    module: nn.Module,
-    input: InputSpec,
-    path: Path,
-    tasks: Sequence[Task],
-    metadata: Mapping[str, str] | None = None,
-    fast: bool = False,
-) -> Path:
-    """Write a module as one ONNX file.
+def exported_graph(module: nn.Module, input: InputSpec, tasks: Sequence[Task], former: bool) -> onnx.ModelProto:
+    """Return the graph of a module with an open batch and without its parameters' values.
 
-    The input is ``image``, float32 pixels in [0, 1] of shape (batch, channels, height, width); each task's prediction is an
-    output of the task's name. The file holds no trace of where it was made.
+    Parameters and buffers are called ``module.NAME`` after the module's own, inputs and outputs have reserved names
+    (`RESERVED_INPUT`, `OutputsInOrder.outputs`), and a node is named after the module that it comes from:
+    ``stages.0.1.conv2.0/Conv``. The graph holds no trace of where it was made.
 
     Args:
         module: Takes the input and returns the tasks' predictions, as a dict by name or in order.
         input: Shape of the input.
-        path: Where to write; overwritten.
         tasks: Name the outputs.
-        metadata: Stored in the file's metadata.
-        fast: Fix the batch to one image and use torch's former exporter, which takes a tenth of the time: for files that
-            are only timed. ONNX Runtime runs them as it runs the others once their batch is fixed to one.
-
-    Nodes are named after the module that they come from, ``stages.0.1.conv2.0/Conv``, whichever exporter made the file.
-
-    Returns:
-        `path`.
+        former: Use torch's former exporter, which takes a fifth of the time and lacks some operators.
 
     Raises:
         ExportError: Torch cannot export the module.
     """
     copied = plain_copy(module, tasks)
-    traced = ScopedByPath(copied.module, tasks).eval()
-    example = torch.zeros(1 if fast else 2, input.channels, input.height, input.width)
+    _tell_apart(copied)
+    example = torch.zeros(2, input.channels, input.height, input.width)
     try:
         with _quiet(), torch.no_grad():
             copied(example)  # what the module itself raises is clearer before it is traced
-            if not (fast and _export_traced(traced, example, path)):
-                _export(copied, example, path, None if fast else {"image": {0: torch.export.Dim(BATCH)}})
+            model = _by_former(copied, example) if former else _by_current(copied, example)
     except Exception as error:  # whatever the exporter or the module's own forward raises
-        path.unlink(missing_ok=True)
         raise ExportError(f"torch exports what it can run and trace: this module gave {_root_cause(error)}") from error
-    model = onnx.load(path)
+    _without_identities(model)
     _name_nodes(model)
     _strip(model)
     model = _resize_by_scales(model)
-    onnx.helper.set_model_props(model, dict(metadata or {}))
-    onnx.save(model, path)
-    return path
+    own = {f"module.{name}" for name in (*dict(copied.module.named_parameters()), *dict(copied.module.named_buffers()))}
+    stored = [tensor for tensor in model.graph.initializer if tensor.name not in own]
+    model.graph.ClearField("initializer")
+    model.graph.initializer.extend(stored)
+    model.graph.ClearField("value_info")  # its shapes are those of this module's widths
+    return model
 
 
-def _export(module: OutputsInOrder, example: Tensor, path: Path, dynamic: dict[str, Any] | None) -> None:
-    torch.onnx.export(
+def _by_current(module: OutputsInOrder, example: Tensor) -> onnx.ModelProto:
+    program = torch.onnx.export(
         module,
         (example,),
-        str(path),
         dynamo=True,
-        input_names=[INPUT_NAME],
-        output_names=module.names,
-        dynamic_shapes=dynamic,
+        input_names=[RESERVED_INPUT],
+        output_names=module.outputs,
+        dynamic_shapes={"image": {0: torch.export.Dim(BATCH)}},
         opset_version=OPSET,
         external_data=False,
         verbose=False,
+        optimize=False,
     )
+    assert program is not None
+    return program.model_proto
 
 
-def _export_traced(module: OutputsInOrder, example: Tensor, path: Path) -> bool:
-    """Export by torch's former exporter; return False where it lacks an operator."""
+def _by_former(module: OutputsInOrder, example: Tensor) -> onnx.ModelProto:
     torch._C._jit_set_onnx_log_output_stream("stderr")  # where it fails it prints the graph, which nothing turns off
+    content = io.BytesIO()
     try:
         torch.onnx.export(
-            module,
+            ScopedByPath(module.module, module.tasks).eval(),
             (example,),
-            str(path),
+            content,
             dynamo=False,
-            input_names=[INPUT_NAME],
-            output_names=module.names,
+            input_names=[RESERVED_INPUT],
+            output_names=module.outputs,
+            dynamic_axes={name: {0: BATCH} for name in (RESERVED_INPUT, *module.outputs)},
             opset_version=OPSET,
+            do_constant_folding=False,
         )
-    except (torch.onnx.OnnxExporterError, RuntimeError):
-        return False
     finally:
         torch._C._jit_set_onnx_log_output_stream("stdout")
-    return True
+    return onnx.load_from_string(content.getvalue())
+
+
+def _tell_apart(module: nn.Module) -> None:
+    """Give parameters and statistics values of their own: the former exporter stores equal ones once, under one name."""
+    generator = torch.Generator().manual_seed(0)
+    norms = [layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    statistics = [buffer for norm in norms for buffer in norm.buffers() if buffer.is_floating_point()]
+    with torch.no_grad():
+        for tensor in [*module.parameters(), *statistics]:
+            tensor.copy_(0.5 + torch.rand(tensor.shape, generator=generator))
 
 
 def _root_cause(error: BaseException) -> str:
@@ -174,6 +193,21 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+def _without_identities(model: onnx.ModelProto) -> None:
+    """Read what an Identity reads instead of what it makes, unless that is an output."""
+    outputs = {value.name for value in model.graph.output}
+    same = {n.output[0]: n.input[0] for n in model.graph.node if n.op_type == "Identity" and n.output[0] not in outputs}
+    for value in same:
+        while same[value] in same:
+            same[value] = same[same[value]]
+    nodes = [node for node in model.graph.node if not node.output or node.output[0] not in same]
+    for node in nodes:
+        node.input[:] = [same.get(value, value) for value in node.input]
+    kept = [copy.deepcopy(node) for node in nodes]
+    model.graph.ClearField("node")
+    model.graph.node.extend(kept)
 
 
 def _name_nodes(model: onnx.ModelProto) -> None:
@@ -201,7 +235,7 @@ def _module_path(node: onnx.NodeProto) -> str:
     if SCOPES in notes:
         scope = "".join(ast.literal_eval(notes[SCOPES])[-2:-1])
     else:
-        scope = node.name.rpartition("/")[0].rpartition("/")[2].replace(PATH_MARK, ".")
+        scope = unquote(node.name.rpartition("/")[0].rpartition("/")[2].replace(PATH_MARK, "."))
     return scope.removeprefix("module").removeprefix(".")
 
 
