@@ -27,7 +27,7 @@ from hw_profiles.timing import LatencyMeter
 from nas.core import ArchConfig, JobId, Objective
 from nas.core.control import Controlled, ControlTable
 from nas.search.controllability import budgets, controllability
-from nas.service.candidates import candidate_file
+from nas.service.candidates import CandidateFiles
 from nas.service.control import control_table
 from nas.service.job_data import job_data
 from nas.service.workers import EvalWorker, job_definition
@@ -86,11 +86,12 @@ def measure_latency(
     spec = store.job(job).spec
     data, device = job_data(spec), load_device(spec.devices[0])
     definition = job_definition(spec, data)
+    files = CandidateFiles(spec, data, store.folder(job))
     meter = LatencyMeter(device)
     meter = LatencyMeter(device, store.reference_ms(device.name, fingerprint(device).key, meter.calibrate()))
     left = [arch for arch in {arch.key: arch for arch in archs}.values() if arch.key not in known]
     for count, arch in enumerate(left, 1):
-        content = candidate_file(definition.build(arch).eval(), arch, job, spec, data, fast=True)
+        content = files.untrained(definition.build(arch).eval(), [arch])[0]
         known[arch.key] = meter.measure_thoroughly(content).ms
         if keep:
             keep.write_text(json.dumps({"job": job, "latency_ms": known}))

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -30,7 +29,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 
 from hw_profiles.devices import fingerprint, load_device
@@ -40,7 +38,7 @@ from hw_profiles.timing import LatencyMeter
 from nas.core import ArchConfig, Device, FloatArray, InputSpec, Latency, Profile, Task
 from nas.core.operator import Operator, OperatorTime
 from nas.core.precision import policy_of
-from nas.export import to_onnx
+from nas.export import Exporter
 from nas.export.quantize import quantize
 from nas.service.stages.fit import best_latency, by_operators, gaussian_process
 from nas.service.stages.listing import Listing, draw_policies
@@ -95,10 +93,7 @@ class Row:
 def files_of(definition: SpaceDefinition, archs: Sequence[ArchConfig], seed: int, images: int = 4) -> list[bytes]:
     """Return ONNX files of one network with random weights, quantized as the policy of each architecture says."""
     torch.manual_seed(seed)
-    with tempfile.TemporaryDirectory(prefix="nas-latency-") as folder:
-        path = Path(folder) / "model.onnx"
-        to_onnx(definition.build(archs[0]).eval(), definition.input, path, definition.tasks, fast=True)
-        model = onnx.load(path)
+    model = Exporter(definition.input, definition.tasks).model(definition.build(archs[0]).eval())
     shape = (images, definition.input.channels, definition.input.height, definition.input.width)
     pixels = np.random.default_rng(seed).random(shape, dtype=np.float32)
     return [quantize(model, policy_of(arch), pixels).SerializeToString() for arch in archs]

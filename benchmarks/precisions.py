@@ -22,7 +22,7 @@ from hw_profiles.devices import load_device
 from hw_profiles.timing import LatencyMeter
 from nas.core import ArchConfig, Precision, SearchSpace, UserError, with_policy
 from nas.export import weight_bytes
-from nas.service.candidates import candidate_file, file_metrics
+from nas.service.candidates import CandidateFiles, file_metrics
 from nas.service.job_data import job_data
 from nas.service.workers import job_evaluator
 from nas.store import open_store
@@ -79,6 +79,7 @@ def main() -> None:
     torch.set_num_threads(1)
     data = job_data(job.spec)
     evaluator = job_evaluator(job.spec, job.folder, data)
+    files = CandidateFiles(job.spec, data, job.folder)
     definition = evaluator.supernet.definition
     names = [block.name for block in blocks(definition.super_module())]
     policies: dict[str, dict[str, Precision]] = {"fp32": {}, "all": dict.fromkeys(names, "int8")}
@@ -94,7 +95,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "model.onnx"
                 started = time.perf_counter()
-                path.write_bytes(candidate_file(module, with_policy(arch, precisions), job.id, job.spec, data, fast=True))
+                path.write_bytes(files.content(module, with_policy(arch, precisions)))
                 seconds = time.perf_counter() - started
                 metrics = file_metrics(path, data, data.val)
                 latency = meter.measure(path)

@@ -37,7 +37,7 @@ from nas.core import (
     with_policy,
 )
 from nas.service import api
-from nas.service.candidates import candidate_file, file_metrics
+from nas.service.candidates import CandidateFiles, file_metrics
 from nas.service.job_data import job_data
 from nas.service.workers import job_evaluator
 from nas.store import SqlStore, open_store
@@ -94,6 +94,7 @@ class Meter:
         self.job, self.spec = trained, store.job(trained).spec
         self.data = job_data(self.spec)
         self.evaluator = job_evaluator(self.spec, store.folder(trained), self.data)
+        self.files = CandidateFiles(self.spec, self.data, store.folder(trained))
         self.twins = store.stages(trained)[Stage.TWINS].result["test"]
         device = load_device(self.spec.devices[0])
         meter = LatencyMeter(device)
@@ -102,7 +103,7 @@ class Meter:
 
     def point(self, arch: ArchConfig) -> Point:
         """Return what an architecture measures."""
-        content = candidate_file(self.evaluator.module(arch), arch, self.job, self.spec, self.data)
+        content = self.files.content(self.evaluator.module(arch), arch)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"
             path.write_bytes(content)

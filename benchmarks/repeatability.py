@@ -14,18 +14,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import onnx
 import torch
 
 from hw_profiles.devices import load_device
 from hw_profiles.timing import LatencyMeter, Turn
 from nas.core import FloatArray, InputSpec, Latency, Task
-from nas.export import quantize, to_onnx
+from nas.export import Exporter, quantize
 from nas.supernet import blocks
 from search_spaces import make_space
 
@@ -64,14 +62,13 @@ def files(networks: int, seed: int) -> dict[str, bytes]:
     rng = np.random.default_rng(seed)
     images = rng.random((4, 3, INPUT.height, INPUT.width), dtype=np.float32)
     found = {}
-    with tempfile.TemporaryDirectory(prefix="nas-repeatability-") as folder:
-        for index in range(networks):
-            module = definition.build(definition.space.sample(rng)).eval()
-            path = to_onnx(module, INPUT, Path(folder) / "model.onnx", TASKS, fast=True)
-            model = onnx.load(path)
-            found[f"fp32 {index}"] = model.SerializeToString()
-            policy = {block.name: "int8" for block in blocks(module)}
-            found[f"int8 {index}"] = quantize(model, policy, images).SerializeToString()  # type: ignore[arg-type]
+    exporter = Exporter(INPUT, TASKS)
+    for index in range(networks):
+        module = definition.build(definition.space.sample(rng)).eval()
+        model = exporter.model(module)
+        found[f"fp32 {index}"] = model.SerializeToString()
+        policy = {block.name: "int8" for block in blocks(module)}
+        found[f"int8 {index}"] = quantize(model, policy, images).SerializeToString()  # type: ignore[arg-type]
     return found
 
 

@@ -41,8 +41,8 @@ KINDS = {
     "delta_m": Kind("Δm", "%", "1", True, "Mean relative gain over each task trained alone; higher is better"),
     "macs": Kind("MACs", "", "si", False, "Multiply-accumulates for one input"),
     "params": Kind("Parameters", "", "si", False, "Number of parameters"),
-    "size_bytes": Kind("Model size", "B", "bytes", False, "Bytes of the ONNX file's weights"),
-    "peak_bytes": Kind("Peak memory", "B", "bytes", False, "Bytes of the largest set of activations alive at once"),
+    "size_bytes": Kind("Model size", "B", "bytes", False, "Bytes of the ONNX file"),
+    "peak_bytes": Kind("Activation memory", "B", "bytes", False, "Activations alive at once: a lower bound of a run's memory"),
     "latency_ms": Kind("Latency", "ms", "2", False, "Milliseconds for one input"),
 }
 

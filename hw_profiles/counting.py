@@ -47,18 +47,18 @@ def count_cost(module: nn.Module, input: InputSpec) -> dict[str, float]:
     - ``macs``: multiply-accumulates of convolutions and matrix products, attention included: half the floating-point
       operations of PyTorch's counter.
     - ``params``: parameters, a shared one counted once.
-    - ``size_bytes``: four bytes for every parameter and every floating-point buffer that is saved with the module.
-    - ``peak_bytes``: the largest sum, over the operators in the order in which they run, of the fp32 activations alive
-      while the operator runs. The input is an activation. A value lives from the operator that makes it to the last one
-      that reads it; the network's outputs live to the end; a view is the value it looks into; an element-wise operator or
-      a batch normalisation writes over an input of its size that nobody reads later, as an inference engine does.
+    - ``peak_bytes``: activation memory, a lower bound of what a process takes: the largest sum, over the operators in the order
+      in which they run, of the fp32 activations alive while the operator runs. The input is an activation. A value lives from
+      the operator that makes it to the last one that reads it; the network's outputs live to the end; a view is the value it
+      looks into; an element-wise operator or a batch normalisation writes over an input of its size that nobody reads later,
+      as an inference engine does.
 
     Args:
         module: Takes a float tensor of shape (batch, channels, height, width); returns any nest of tensors.
         input: Shape of one input.
 
     Returns:
-        The four numbers by name.
+        The three numbers by name. The size of a network is that of its file, which is not made here.
 
     Raises:
         NasError: The network cannot run on shapes alone, for example because it looks at values.
@@ -94,7 +94,6 @@ def count_cost(module: nn.Module, input: InputSpec) -> dict[str, float]:
     return {
         "macs": trace.flops / 2,
         "params": float(params),
-        "size_bytes": float(BYTES_PER_VALUE * (params + _saved_buffer_values(module))),
         "peak_bytes": float(BYTES_PER_VALUE * trace.peak_values()),
     }
 
@@ -111,10 +110,3 @@ def _without_storage(module: nn.Module) -> nn.Module:
         dtype = torch.float32 if buffer.is_floating_point() else buffer.dtype
         memo[id(buffer)] = torch.empty_like(buffer, device="meta", dtype=dtype)
     return copy.deepcopy(module, memo).eval()
-
-
-def _saved_buffer_values(module: nn.Module) -> int:
-    """Return the number of floating-point values in persistent buffers, a shared one counted once."""
-    parameters = {id(parameter) for parameter in module.parameters()}
-    saved = {id(value): value for value in module.state_dict(keep_vars=True).values() if id(value) not in parameters}
-    return sum(value.numel() for value in saved.values() if value.is_floating_point())

@@ -177,6 +177,12 @@ class JobSpec:
     seed: int = 0
     targets: tuple[Device, ...] = ()
 
+    @property
+    def predicts_latency(self) -> bool:
+        """Whether the search asks for latencies: as an objective, to search precisions, or as the cost of parting tasks."""
+        relaxed = self.search.sampler == "differentiable" and self.search.differentiable.resource == "latency"
+        return any(objective.device for objective in self.objectives) or self.quantization.search or relaxed
+
 
 class Stage(StrEnum):
     """The stages of a job. Training and profiling run at once; each of the others needs those before it."""

@@ -15,9 +15,9 @@ from nas.core.types import FloatArray
 COST_METRICS = {
     "macs": "multiply-accumulates for one input",
     "params": "number of parameters",
-    "size_bytes": "bytes of the ONNX file's weights",
+    "size_bytes": "bytes of the ONNX file",
     "latency_ms": "milliseconds for one input on a device, written latency_ms@DEVICE",
-    "peak_bytes": "bytes of the largest set of activations alive at once",
+    "peak_bytes": "bytes of activations alive at once, a lower bound of the memory that a run takes",
 }
 _LIMIT = re.compile(r"^\s*(?P<metric>[\w.@-]+)\s*(?P<sign><=|>=)\s*(?P<value>[-+.\deE]+)\s*$")
 

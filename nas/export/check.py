@@ -28,6 +28,9 @@ def open_session(model: Path | bytes, threads: int = 1, batch: int | None = None
         model: The file, or its content.
         threads: Intra-operator threads.
         batch: Fix the dynamic batch, which lets ONNX Runtime plan the graph for it (up to a quarter faster).
+
+    Raises:
+        ExportError: ONNX Runtime cannot run it.
     """
     import onnxruntime
 
@@ -37,22 +40,24 @@ def open_session(model: Path | bytes, threads: int = 1, batch: int | None = None
     options.log_severity_level = 3
     if batch is not None:
         options.add_free_dimension_override_by_name(BATCH, batch)
-    return onnxruntime.InferenceSession(
-        model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"]
-    )
+    source = model if isinstance(model, bytes) else str(model)
+    try:
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's errors have no base of their own
+        raise ExportError(f"ONNX Runtime runs an exported file: it gave {' '.join(str(error).split())[:300]}") from error
 
 
-def check_file(path: Path, tasks: Sequence[Task]) -> None:
-    """Check that a file is valid ONNX whose outputs are the tasks.
+def check_file(model: Path | bytes, tasks: Sequence[Task]) -> None:
+    """Check that a file, or its content, is valid ONNX whose outputs are the tasks.
 
     Raises:
         ExportError: It is not; the message is that of onnx's checker, or names the outputs.
     """
     try:
-        onnx.checker.check_model(str(path), full_check=True)
+        onnx.checker.check_model(model if isinstance(model, bytes) else str(model), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"an exported file passes onnx's checker: {str(error).strip()}") from error
-    outputs = [output.name for output in open_session(path).get_outputs()]
+    outputs = [output.name for output in open_session(model).get_outputs()]
     if outputs != [task.name for task in tasks]:
         raise ExportError(f"the outputs are the tasks {[task.name for task in tasks]}: the file has {outputs}")
 
@@ -117,7 +122,7 @@ def weight_bytes(model: Path | onnx.ModelProto) -> int:
 
 
 def run_over(
-    path: Path,
+    model: Path | bytes,
     batches: Iterable[tuple[Tensor, Targets]],
     update: Callable[[dict[str, Tensor], Targets], None],
     threads: int = 1,
@@ -125,12 +130,12 @@ def run_over(
     """Run a file over a data split and hand each batch's predictions on, so that its own accuracy can be measured.
 
     Args:
-        path: The file.
+        model: The file, or its content.
         batches: Pixels of shape (n, channels, height, width) with their targets.
         update: Is given the predictions by output name, and the targets.
         threads: Intra-operator threads.
     """
-    session = open_session(path, threads)
+    session = open_session(model, threads)
     (image,), names = session.get_inputs(), [output.name for output in session.get_outputs()]
     for pixels, targets in batches:
         found = session.run(names, {image.name: pixels.cpu().float().numpy()})

@@ -24,8 +24,8 @@ class Exporter:
     """Makes the ONNX models of one job's networks.
 
     The first network of a structure is exported by torch; the others fill its graph with their own weights. Every model is
-    compared with its module before it is handed out, so that a graph which did not fit all of its structure is found: then torch
-    exports that very module.
+    compared with its module before it is handed out, so that a graph which does not fit all of its structure is found: torch
+    then exports that very module.
 
     Args:
         input: What the networks take.
@@ -69,7 +69,7 @@ class Exporter:
         self, template: Template, module: nn.Module, metadata: Mapping[str, str] | None, samples: Sequence[Tensor]
     ) -> onnx.ModelProto:
         model = template.fill(module)
-        _rename(model, self._names)
+        rename(model, self._names)
         onnx.helper.set_model_props(model, dict(metadata or {}))
         max_differences(model.SerializeToString(), module, self._input, self._tasks, samples, TOLERANCE)
         return model
@@ -122,7 +122,7 @@ def to_onnx(
     return path
 
 
-def _rename(model: onnx.ModelProto, names: Mapping[str, str]) -> None:
+def rename(model: onnx.ModelProto, names: Mapping[str, str]) -> None:
     """Give inputs and outputs their final names; a value inside the file that has such a name gets another one."""
     graph = model.graph
     inside = {tensor.name for tensor in graph.initializer} | {value for node in graph.node for value in node.output}

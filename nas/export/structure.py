@@ -14,25 +14,11 @@ from torch import nn
 
 # What torch's own layers call their numbers of channels; every other attribute is structure, such as a stride.
 CHANNELS = frozenset(
-    [
-        "in_channels",
-        "out_channels",
-        "in_features",
-        "out_features",
-        "in1_features",
-        "in2_features",
-        "num_features",
-        "num_channels",
-        "normalized_shape",
-        "num_embeddings",
-        "embedding_dim",
-        "embed_dim",
-        "kdim",
-        "vdim",
-        "head_dim",
-        "input_size",
-        "hidden_size",
-    ]
+    {
+        *("in_channels", "out_channels", "in_features", "out_features", "in1_features", "in2_features"),
+        *("num_features", "num_channels", "normalized_shape", "num_embeddings", "embedding_dim", "embed_dim"),
+        *("kdim", "vdim", "head_dim", "input_size", "hidden_size"),
+    }
 )
 NOT_STRUCTURE = frozenset({*vars(nn.Module()), "training"})
 TORCH = "torch.nn."

@@ -1,9 +1,9 @@
 """The graph of a network without its weights: exported once per structure, filled with the weights of any subnet.
 
-Torch's exporter takes seconds for a graph that is the same for every subnet of one structure. A template is that graph, with every
-parameter named as in the module's ``state_dict``. Filling it computes what depends on weights alone: batch norms are folded into
-the convolutions before them (Jacob et al., CVPR 2018, section 3.2), and whatever else the exporter left to be computed from
-parameters, such as the transpose of a matrix, is computed once.
+Torch's exporter takes seconds for a graph that is the same for every subnet of one structure. A template is that graph, with
+every parameter named as in the module's ``state_dict``. Filling it computes what depends on weights alone: batch norms are
+folded into convolutions before them (Jacob et al., CVPR 2018, section 3.2), and whatever else the exporter left to be computed
+from parameters, such as the transpose of a matrix, is computed once.
 """
 
 from __future__ import annotations
@@ -89,10 +89,10 @@ class Template:
             tensor = own.get(name.removeprefix(PREFIX))
             if tensor is None:
                 raise ExportError(f"a graph is filled with the parameters it was exported with: {name} is not in the module")
-            values[name] = np.ascontiguousarray(tensor.detach().cpu().float().numpy() if tensor.is_floating_point() else tensor)
+            values[name] = (tensor.detach().float() if tensor.is_floating_point() else tensor).cpu().numpy()
         if self._first is not None:
             needed = {name: values[name] for name in self._first.input_names}
-            values |= zip(self._first.output_names, self._first.run(None, needed), strict=True)
+            values |= zip(self._first.output_names, _run(self._first, needed), strict=True)
         for fold in self._folds:
             values |= fold.compute(values)
         read = {value for node in self._body for value in node.input}
@@ -102,7 +102,7 @@ class Template:
             model.graph.ClearField(field)
         model.graph.node.extend(self._body)
         model.graph.initializer.extend(
-            numpy_helper.from_array(np.ascontiguousarray(values[name]), name) for name in sorted(read & values.keys())
+            numpy_helper.from_array(np.asarray(values[name]), name) for name in sorted(read & values.keys())
         )
         return model
 
@@ -116,9 +116,8 @@ class Template:
             if all(value in self._constants for value in inputs) and _is_pure(node):
                 evaluator = _evaluator([node], list(node.output))
                 assert evaluator is not None
-                self._constants |= zip(
-                    node.output, evaluator.run(None, {name: self._constants[name] for name in inputs}), strict=True
-                )
+                found = _run(evaluator, {name: self._constants[name] for name in inputs})
+                self._constants |= zip(node.output, found, strict=True)
             elif all(value in self._constants or value in weights for value in inputs) and _is_pure(node):
                 first.append(node)
                 weights |= set(node.output)
@@ -151,6 +150,10 @@ def _evaluator(nodes: list[onnx.NodeProto], outputs: list[str]) -> ReferenceEval
     return ReferenceEvaluator(helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)]))
 
 
+def _run(evaluator: ReferenceEvaluator, inputs: Values) -> list[NDArray[np.generic]]:
+    return [np.asarray(value) for value in evaluator.run(None, inputs)]
+
+
 def _folded(nodes: list[onnx.NodeProto], known: set[str], outputs: set[str]) -> tuple[list[onnx.NodeProto], list[Fold]]:
     """Return the nodes without the batch norms that follow a convolution alone, and how each becomes part of it.
 
@@ -178,7 +181,7 @@ def _folded(nodes: list[onnx.NodeProto], known: set[str], outputs: set[str]) -> 
             continue
         epsilon = next((item.f for item in node.attribute if item.name == "epsilon"), 1e-5)
         weight = (str(convolution.input[1]), str(convolution.input[2]) if len(convolution.input) > 2 else "")
-        folded = (f"{convolution.name}.weight", f"{convolution.name}.bias")
+        folded = (f"{convolution.name}.folded_weight", f"{convolution.name}.folded_bias")
         scale, shift, mean, variance = (str(value) for value in node.input[1:])
         folds.append(Fold(weight, (scale, shift, mean, variance), epsilon, folded))
         convolution.input[1:] = folded

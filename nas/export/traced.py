@@ -117,7 +117,7 @@ def exported_graph(module: nn.Module, input: InputSpec, tasks: Sequence[Task], f
     _name_nodes(model)
     _strip(model)
     model = _resize_by_scales(model)
-    own = {f"module.{name}" for name in (*dict(copied.module.named_parameters()), *dict(copied.module.named_buffers()))}
+    own = _parameter_names(copied)
     stored = [tensor for tensor in model.graph.initializer if tensor.name not in own]
     model.graph.ClearField("initializer")
     model.graph.initializer.extend(stored)
@@ -139,17 +139,35 @@ def _by_current(module: OutputsInOrder, example: Tensor) -> onnx.ModelProto:
         optimize=False,
     )
     assert program is not None
-    return program.model_proto
+    return _optimized(program.model_proto, _parameter_names(module))
+
+
+def _optimized(model: onnx.ModelProto, parameters: set[str]) -> onnx.ModelProto:
+    """Simplify what the current exporter writes; parameters are unknown inputs meanwhile, so nothing is computed from them."""
+    from onnxscript import optimizer
+
+    graph = model.graph
+    own = [tensor for tensor in graph.initializer if tensor.name in parameters]
+    others = [tensor for tensor in graph.initializer if tensor.name not in parameters]
+    graph.ClearField("initializer")
+    graph.initializer.extend(others)
+    graph.input.extend(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)) for tensor in own)
+    simpler = optimizer.optimize(model)
+    images = [value for value in simpler.graph.input if value.name not in parameters]
+    simpler.graph.ClearField("input")
+    simpler.graph.input.extend(images)
+    simpler.graph.initializer.extend(own)
+    return simpler
 
 
 def _by_former(module: OutputsInOrder, example: Tensor) -> onnx.ModelProto:
-    torch._C._jit_set_onnx_log_output_stream("stderr")  # where it fails it prints the graph, which nothing turns off
-    content = io.BytesIO()
+    content, log = io.BytesIO(), torch._C._jit_onnx_log
+    torch._C._jit_onnx_log = lambda *parts: None  # or it prints the graph where it fails
     try:
         torch.onnx.export(
             ScopedByPath(module.module, module.tasks).eval(),
             (example,),
-            content,
+            content,  # type: ignore[arg-type]  # any file to write to
             dynamo=False,
             input_names=[RESERVED_INPUT],
             output_names=module.outputs,
@@ -158,8 +176,13 @@ def _by_former(module: OutputsInOrder, example: Tensor) -> onnx.ModelProto:
             do_constant_folding=False,
         )
     finally:
-        torch._C._jit_set_onnx_log_output_stream("stdout")
+        torch._C._jit_onnx_log = log
     return onnx.load_from_string(content.getvalue())
+
+
+def _parameter_names(module: OutputsInOrder) -> set[str]:
+    """Return what the exporters call the parameters and the buffers of a module."""
+    return {*dict(module.named_parameters(remove_duplicate=False)), *dict(module.named_buffers(remove_duplicate=False))}
 
 
 def _tell_apart(module: nn.Module) -> None:

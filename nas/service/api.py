@@ -37,7 +37,7 @@ from nas.service.lease import is_driven, taken
 from nas.service.reuse import REUSED, adopt
 from nas.service.stages.search import SEARCH
 from nas.service.trust import remember, trusted_spec
-from nas.service.workers import ProfileWorker, job_definition
+from nas.service.workers import FileWorker, ProfileWorker, job_definition
 from nas.store import SqlStore
 from nas.supernet import SpaceDefinition
 
@@ -206,10 +206,11 @@ def _profile(spec: JobSpec, arch: str, device: str | None, known: Mapping[str, A
     definition = job_definition(spec, job_data(spec))
     picked = _find(definition, arch, known)
     name = device or spec.devices[0]
-    worker = ProfileWorker(spec, name)
-    name = job_device(spec, name).name
+    target = job_device(spec, name)
+    worker, name = ProfileWorker(target), target.name
     worker.use_reference(worker.calibrate()[1])
-    latency, counted, _ = worker.profile(picked)
+    content, counted = FileWorker(spec, None).file(picked)
+    latency = worker.measure(content, thorough=False)
     return {
         "key": picked.key,
         **counted,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,46 +14,87 @@ from torch import Tensor
 
 from nas.core import ArchConfig, Artifact, JobId, JobSpec, Store, is_fp32, policy_of
 from nas.data import MultiTaskData, Split, batches
-from nas.export import check_file, max_differences, quantize, run_over, to_onnx, weight_bytes
-from nas.supernet import MultiTaskNet
+from nas.export import Exporter, check_file, quantize, run_over
+from nas.supernet import MultiTaskNet, SpaceDefinition
 from nas.tasks import evaluation_metrics, task_kind
 from nas.train.checkpoint import sha256
 
 KIND = "candidate"  # of the artifact
+GRAPHS = "graphs"  # folder of the exported graphs, one for each structure of network
 BATCH_SIZE = 64
 SAMPLES = 4
+NO_JOB = "--------"  # as long as the id of a job
 
 
-def candidate_file(
-    module: MultiTaskNet, arch: ArchConfig, job: JobId, spec: JobSpec, data: MultiTaskData, fast: bool = False
-) -> bytes:
-    """Return the ONNX file of a subnet in the precisions of its policy.
-
-    Before anything is quantized, a file with an open batch is compared with torch.
+class CandidateFiles:
+    """Makes the ONNX files of a job's networks.
 
     Args:
-        module: The subnet, recalibrated.
-        arch: What it is.
-        job: Whose it is; named in the file, as are the space and the architecture.
-        spec: Of the job.
+        spec: The job.
         data: Of the job.
-        fast: Fix the batch to one image, which torch exports in a tenth of the time, and compare nothing: for candidates of
-            a search. The file computes and takes what the other one does.
-
-    Raises:
-        ExportError: Torch cannot export the module, or the file is not what the module computes.
+        folder: Of the job, called by its id, which is named in the files; graphs that one process exported are kept there for
+            the others. None for networks of no job.
     """
-    metadata = {"job": job, "space": spec.space.name, "arch": arch.to_json(), "arch_key": arch.key}
-    with tempfile.TemporaryDirectory(prefix="nas-onnx-") as folder:
-        path = to_onnx(module, data.input, Path(folder) / "model.onnx", data.tasks, metadata, fast=fast)
-        if not fast:
-            max_differences(path, module, data.input, data.tasks, samples(data))
-        content = path.read_bytes()
-    policy = policy_of(arch)
-    if is_fp32(policy):
-        return content
-    images = calibration_images(data, spec.quantization.calibration_images)
-    return bytes(quantize(onnx.load_from_string(content), policy, images).SerializeToString())
+
+    def __init__(self, spec: JobSpec, data: MultiTaskData, folder: Path | None) -> None:
+        self._spec, self._data, self._job = spec, data, folder.name if folder else NO_JOB
+        self._exporter = Exporter(data.input, data.tasks, folder / GRAPHS if folder else None)
+
+    def content(self, module: MultiTaskNet, arch: ArchConfig) -> bytes:
+        """Return the file of a network in the precisions of its policy.
+
+        Before anything is quantized, the file is compared with torch.
+
+        Args:
+            module: The network, recalibrated.
+            arch: What it is; named in the file, as are the job and the space.
+
+        Raises:
+            ExportError: Torch cannot export the module, or the file is not what the module computes.
+        """
+        model = self._exporter.model(module, self._metadata(arch), self._samples)
+        policy = policy_of(arch)
+        return model.SerializeToString() if is_fp32(policy) else _quantized(model, arch, self._calibration)
+
+    def untrained(self, module: MultiTaskNet, archs: Sequence[ArchConfig]) -> list[bytes]:
+        """Return the files of one network in several precisions, for what does not depend on weights: time, and operators.
+
+        The ranges of activations are those of one image, as they do not matter either.
+
+        Args:
+            module: The network.
+            archs: The network under several policies.
+        """
+        model = self._exporter.model(module, self._metadata(archs[0]))
+        images = calibration_images(self._data, 1)
+        return [model.SerializeToString() if is_fp32(policy_of(arch)) else _quantized(model, arch, images) for arch in archs]
+
+    def _metadata(self, arch: ArchConfig) -> Mapping[str, str]:
+        return metadata(self._job, self._spec, arch)
+
+    @cached_property
+    def _samples(self) -> list[Tensor]:
+        return samples(self._data)
+
+    @cached_property
+    def _calibration(self) -> NDArray[np.float32]:
+        return calibration_images(self._data, self._spec.quantization.calibration_images)
+
+
+def metadata(job: str, spec: JobSpec, arch: ArchConfig) -> Mapping[str, str]:
+    """Return what is written into a file of what it is."""
+    return {"job": job, "space": spec.space.name, "arch": arch.to_json(), "arch_key": arch.key}
+
+
+def untrained_file(spec: JobSpec, definition: SpaceDefinition, arch: ArchConfig) -> bytes:
+    """Return the fp32 file of an architecture of a job that has not begun: as many bytes as the job's own will have."""
+    network = definition.build(arch).eval()
+    made = Exporter(definition.input, definition.tasks).model(network, metadata(NO_JOB, spec, arch))
+    return bytes(made.SerializeToString())
+
+
+def _quantized(model: onnx.ModelProto, arch: ArchConfig, images: NDArray[np.float32]) -> bytes:
+    return bytes(quantize(model, policy_of(arch), images).SerializeToString())
 
 
 def calibration_images(data: MultiTaskData, count: int) -> NDArray[np.float32]:
@@ -69,11 +110,8 @@ def checked_metrics(content: bytes, data: MultiTaskData, split: Split) -> dict[s
     Raises:
         ExportError: It is not valid ONNX.
     """
-    with tempfile.TemporaryDirectory(prefix="nas-onnx-") as folder:
-        path = Path(folder) / "model.onnx"
-        path.write_bytes(content)
-        check_file(path, data.tasks)
-        return file_metrics(path, data, split)
+    check_file(content, data.tasks)
+    return file_metrics(content, data, split)
 
 
 def samples(data: MultiTaskData) -> list[Tensor]:
@@ -81,11 +119,11 @@ def samples(data: MultiTaskData) -> list[Tensor]:
     return [next(batches(data.test, data.tasks, SAMPLES, None))[0]]
 
 
-def file_metrics(path: Path, data: MultiTaskData, split: Split) -> dict[str, float]:
-    """Return what a file itself achieves under ONNX Runtime on a split, and the bytes of its weights.
+def file_metrics(model: Path | bytes, data: MultiTaskData, split: Split) -> dict[str, float]:
+    """Return what a file itself achieves under ONNX Runtime on a split, and its size.
 
     Args:
-        path: An ONNX file with one output per task.
+        model: An ONNX file with one output per task, or its content.
         data: The job's.
         split: Of the data.
 
@@ -98,18 +136,11 @@ def file_metrics(path: Path, data: MultiTaskData, split: Split) -> dict[str, flo
         for name, meter in meters.items():
             meter.update(outputs[name], targets[name].cpu())
 
-    size = fixed_batch(path) or BATCH_SIZE
-    run_over(path, batches(split, data.tasks, size, None), update, threads=torch.get_num_threads())
+    run_over(model, batches(split, data.tasks, BATCH_SIZE, None), update, threads=torch.get_num_threads())
     metrics: dict[str, float] = {}
     for task in data.tasks:
         metrics |= evaluation_metrics(task, meters[task.name])
-    return metrics | {"size_bytes": float(weight_bytes(path))}
-
-
-def fixed_batch(path: Path) -> int | None:
-    """Return the batch that a file is fixed to, or None where it takes any."""
-    batch = onnx.load(path).graph.input[0].type.tensor_type.shape.dim[0]
-    return batch.dim_value or None
+    return metrics | {"size_bytes": float(len(model) if isinstance(model, bytes) else model.stat().st_size)}
 
 
 def keep_file(store: Store, job: JobId, arch: ArchConfig, content: bytes) -> Path:

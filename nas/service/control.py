@@ -62,7 +62,7 @@ def control_table(store: Store, job: JobId) -> ControlTable:
 def _made(store: Store, job: JobId) -> ControlTable:
     stages = store.stages(job)
     for stage in (Stage.TRAIN, Stage.FIT, Stage.SEARCH):
-        if stages[stage].state is not StageState.DONE:
+        if stage in stages and stages[stage].state is not StageState.DONE:
             raise UserError(
                 f"control needs a trained and searched supernet: stage {stage} of job {job} is {stages[stage].state}; "
                 f"let the job finish, or go on with nas resume {job}"

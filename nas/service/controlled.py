@@ -111,7 +111,7 @@ def measured(store: Store, job: JobId, arch: ArchConfig) -> Evaluation:
             if row.arch == arch and not row.failure:
                 return row
     spec, folder = trusted_spec(store, job), store.folder(job)
-    metrics, content, picture = EvalWorker(spec, folder, torch.get_num_threads()).verify(arch, job)
+    metrics, content, picture = EvalWorker(spec, folder, torch.get_num_threads()).verify(arch)
     stages = store.stages(job)
     twins = stages[Stage.TWINS].result.get("test") if Stage.TWINS in stages else None
     if twins:
@@ -124,7 +124,7 @@ def measured(store: Store, job: JobId, arch: ArchConfig) -> Evaluation:
     for device in (job_device(spec, name) for name in spec.devices):
         if device.resource:
             continue  # another machine
-        worker = ProfileWorker(spec, device.name)
+        worker = ProfileWorker(device)
         fingerprint, reference_ms = worker.calibrate()
         worker.use_reference(store.reference_ms(device.name, fingerprint.key, reference_ms))
         latency = worker.measure(content)

@@ -21,6 +21,7 @@ from nas.service import stages
 from nas.service.context import JobContext
 from nas.service.executors import make_executor
 from nas.service.lease import Lease, leased
+from nas.service.objectivechecks import check_measured
 from nas.service.trust import trusted_spec
 
 Step = tuple[Stage, Callable[[JobContext], None]]
@@ -97,7 +98,7 @@ def _stages(lease: Lease) -> None:
             executor = make_executor(store.job(job).spec.executor)
             try:
                 context = JobContext(store, job, executor, lease)
-                context.data  # noqa: B018  (loaded and kept before any worker asks for it)
+                check_measured(context.spec, context.data.tasks)  # the data is kept before any worker asks for it
                 _together(context, TOGETHER)
                 _together(context, [AFTER])
                 context.close()

@@ -14,7 +14,7 @@ from nas.core.refinement import has_own_weights, inherited_arch
 from nas.core.unforeseen import one_line
 from nas.data import MultiTaskData
 from nas.export import CardFacts, export_model
-from nas.service.candidates import candidate_file, file_metrics, kept_file, samples
+from nas.service.candidates import CandidateFiles, file_metrics, kept_file, samples
 from nas.service.job_data import stored_data
 from nas.service.trust import trusted_spec
 from nas.service.workers import CHECKPOINT, job_definition, job_evaluator
@@ -90,7 +90,7 @@ def export_arch(store: Store, job: JobId, row: Evaluation, out: Path | None) -> 
         checkpoint=row.checkpoint,
         seed=row.seed,
     )
-    content = kept_file(store, job, row.arch) or candidate_file(module, row.arch, job, spec, data)
+    content = kept_file(store, job, row.arch) or CandidateFiles(spec, data, folder).content(module, row.arch)
     made = export_model(module, facts, target, name, samples(data), measure, content)
     if store.writable:  # or it is somebody else's, and keeps no record of what others take from it
         store.add_artifact(job, Artifact("onnx", made.onnx, sha256(made.onnx), row.arch.key))

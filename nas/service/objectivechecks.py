@@ -144,7 +144,7 @@ def _check_costs(objectives: Sequence[Objective], spec: JobSpec, document: Docum
     limited = [(i, o) for i, o in enumerate(objectives) if o.limit is not None and o.metric in COST_METRICS]
     if not limited:
         return
-    smallest = _smallest_cost(spec)
+    smallest = _smallest_cost(spec, size=any(objective.metric == "size_bytes" for _, objective in limited))
     if smallest is None:
         return
     for i, objective in limited:
@@ -152,12 +152,19 @@ def _check_costs(objectives: Sequence[Objective], spec: JobSpec, document: Docum
             raise document.error(("objectives", i, "limit"), _unmet(objective, smallest[objective.metric]))
 
 
-def _smallest_cost(spec: JobSpec) -> dict[str, float] | None:
-    """Return the cost of the smallest subnet; None where it takes a user's own code, which a check does not run."""
+def _smallest_cost(spec: JobSpec, size: bool) -> dict[str, float] | None:
+    """Return the cost of the smallest subnet; None where it takes a user's own code, which a check does not run.
+
+    Args:
+        spec: The job.
+        size: Whether the bytes of its file are asked for, which takes an export; in lower precisions they are at least the
+            share that the weights would have.
+    """
     import torch
 
     from hw_profiles.counting import count_cost
     from nas.data import known_shape, known_tasks
+    from nas.service.candidates import untrained_file
     from nas.supernet import blocks
     from search_spaces import make_space
 
@@ -170,7 +177,10 @@ def _smallest_cost(spec: JobSpec) -> dict[str, float] | None:
     with torch.device("meta"):  # shapes are enough
         network = definition.build(definition.space.smallest())
         cost = count_cost(network, input)
-    if spec.quantization.search:
-        least_bits = min(BITS[precision] for block in blocks(network) for precision in block.precisions)
-        cost["size_bytes"] *= least_bits / BITS["fp32"]
+    if size:
+        content = untrained_file(spec, definition, definition.space.smallest())
+        least_bits = BITS["fp32"]
+        if spec.quantization.search:
+            least_bits = min(BITS[precision] for block in blocks(network) for precision in block.precisions)
+        cost["size_bytes"] = float(len(content) * least_bits // BITS["fp32"])
     return cost

@@ -90,6 +90,17 @@ class Pool:
             for worker, _, _ in running.values():
                 worker.stop()
 
+    def one(self, method: str, item: Any, *args: Any) -> Any:
+        """Return what a worker answers for one item.
+
+        Raises:
+            Exception: Whatever the method raised, besides what `run` raises.
+        """
+        ((_, result),) = self.run(method, [item], *args)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
     def close(self) -> None:
         """End the workers."""
         for worker in self._idle:

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from hw_profiles.counting import count_cost
-from nas.core import ArchConfig, JobId, JobSpec, UserError, policy_of, with_policy, without_policy
+from nas.core import ArchConfig, JobSpec, UserError, policy_of, with_policy, without_policy
 from nas.core.refinement import channels_of, inherited_arch, narrowed_arch, refined_arch
 from nas.data import MultiTaskData
-from nas.service.candidates import candidate_file, checked_metrics
+from nas.service.candidates import CandidateFiles, checked_metrics
 from nas.service.executors.executor import Report
 from nas.service.job_data import job_data
 from nas.service.pictures import sample_sheet
@@ -95,16 +95,13 @@ class RefineWorker:
         save_refined(net, narrowed_arch(subnet, start.channels), folder / START)
         return start
 
-    def finish(
-        self, arch: ArchConfig, folder: Path, run: str, job: JobId
-    ) -> tuple[ArchConfig, str, tuple[dict[str, float], bytes, bytes]]:
+    def finish(self, arch: ArchConfig, folder: Path, run: str) -> tuple[ArchConfig, str, tuple[dict[str, float], bytes, bytes]]:
         """Write the weights of a run and measure its network on the test split.
 
         Args:
             arch: The subnet, with its policy.
             folder: Of all runs.
             run: Name of the one.
-            job: Id; named in the ONNX file.
 
         Returns:
             The refined architecture, with the policy of `arch`; the digest of its weights' file; and metrics, the ONNX file
@@ -121,7 +118,7 @@ class RefineWorker:
         net = evaluator.module(given.space.largest())
         weights = save_refined(net, narrow, folder / REFINED)
         refined = with_policy(refined_arch(narrow, channels_of(narrow), weights), policy_of(arch))
-        content = candidate_file(net, refined, job, self._spec, evaluator.data)
+        content = CandidateFiles(self._spec, evaluator.data, self._folder).content(net, refined)
         metrics = count_cost(net, data.input) | checked_metrics(content, data, data.test)
         return refined, weights, (metrics, content, sample_sheet(net, evaluator.data.test, data.tasks))
 

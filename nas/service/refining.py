@@ -144,7 +144,7 @@ def _refine(context: JobContext, record: JobRecord, row: Evaluation, wanted: Ref
     worker = _worker(context.executor, record)
     try:
         say(f"measuring the run at {best['name']}")
-        refined, weights, result = result_of(worker.call("finish", row.arch, folder, best["name"], job), context.check)
+        refined, weights, result = result_of(worker.call("finish", row.arch, folder, best["name"]), context.check)
     finally:
         worker.stop()
     timers, fingerprints = timing(context)

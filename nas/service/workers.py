@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import onnx
 import torch
 
 from hw_profiles.counting import count_cost
-from hw_profiles.devices import fingerprint, job_device
+from hw_profiles.devices import fingerprint
 from hw_profiles.node_times import node_times
 from hw_profiles.operators import operators
 from hw_profiles.timing import LatencyMeter
-from nas.core import ArchConfig, Fingerprint, JobId, JobSpec, Latency, policy_of
+from nas.core import ArchConfig, Device, Fingerprint, JobSpec, Latency
 from nas.core.operator import Operator, OperatorTime
 from nas.data import MultiTaskData, Split
-from nas.export import quantize, to_onnx
-from nas.service.candidates import calibration_images, candidate_file, checked_metrics, file_metrics
+from nas.service.candidates import CandidateFiles, checked_metrics, file_metrics
 from nas.service.job_data import job_data
 from nas.service.pictures import sample_sheet
 from nas.service.screening import part_of
@@ -101,6 +98,8 @@ class EvalWorker:
         torch.set_num_threads(threads)
         self._spec = spec
         self._evaluator = job_evaluator(spec, folder)
+        self._files = CandidateFiles(spec, self._evaluator.data, folder)
+        self._asks_size = any(objective.metric == "size_bytes" for objective in spec.objectives)
 
     def evaluate(self, arch: ArchConfig, split: SplitName) -> dict[str, float]:
         """Return the tasks' metrics and what is counted of one subnet."""
@@ -117,43 +116,63 @@ class EvalWorker:
         module = Evaluator(whole.supernet, whole.data, images).module(arch)
         return self._metrics(module, arch, part_of(whole.data.val, share))[0]
 
-    def verify(self, arch: ArchConfig, job: JobId) -> tuple[dict[str, float], bytes, bytes]:
+    def verify(self, arch: ArchConfig) -> tuple[dict[str, float], bytes, bytes]:
         """Return the metrics of one subnet's file on the test split, the file, and a picture of some predictions."""
         data = self._evaluator.data
         module = self._evaluator.module(arch)
-        content = candidate_file(module, arch, job, self._spec, data)
+        content = self._files.content(module, arch)
         metrics = self._count(module) | checked_metrics(content, data, data.test)
         return metrics, content, sample_sheet(module, data.test, data.tasks)
 
     def _metrics(self, module: MultiTaskNet, arch: ArchConfig, split: Split) -> tuple[dict[str, float], bytes]:
-        """Return metrics and the file; where precisions are searched, the file's own metrics, else torch's and no file."""
+        """Return metrics and the file; where precisions are searched, the file's own metrics, else torch's and no file.
+
+        The size of a network is that of its file, which is then made for its size alone where the size is an objective.
+        """
         data = self._evaluator.data
-        if not self._spec.quantization.search:
-            return evaluate_module(module, split, data.tasks) | self._count(module), b""
-        content = candidate_file(module, arch, "", self._spec, data, fast=True)
-        with tempfile.TemporaryDirectory(prefix="nas-onnx-") as folder:
-            path = Path(folder) / "model.onnx"
-            path.write_bytes(content)
-            return self._count(module) | file_metrics(path, data, split), content
+        if self._spec.quantization.search:
+            content = self._files.content(module, arch)
+            return self._count(module) | file_metrics(content, data, split), content
+        size = {"size_bytes": float(len(self._files.content(module, arch)))} if self._asks_size else {}
+        return evaluate_module(module, split, data.tasks) | self._count(module) | size, b""
 
     def _count(self, module: MultiTaskNet) -> dict[str, float]:
         return count_cost(module, self._evaluator.data.input)
 
 
-class ProfileWorker:
-    """Measures latency on one device.
+class FileWorker:
+    """Makes the files of untrained subnets, for a device to time; it runs where the job's folder is, not on the device.
 
     Args:
         spec: The job.
-        device: Name of the device.
+        folder: Of the job; None for networks of no job.
     """
 
-    def __init__(self, spec: JobSpec, device: str) -> None:
+    def __init__(self, spec: JobSpec, folder: Path | None) -> None:
         torch.set_num_threads(1)
-        self._spec = spec
-        self._device = job_device(spec, device)
-        self._data = job_data(spec)
-        self._definition = job_definition(spec, self._data)
+        data = job_data(spec, folder)
+        self._definition, self._files = job_definition(spec, data), CandidateFiles(spec, data, folder)
+
+    def file(self, arch: ArchConfig) -> tuple[bytes, dict[str, float]]:
+        """Return the file of an architecture and what is counted of it; its weights do not matter."""
+        module = self._definition.build(arch).eval()
+        (content,) = self._files.untrained(module, [arch])
+        return content, count_cost(module, self._definition.input) | {"size_bytes": float(len(content))}
+
+    def files(self, archs: Sequence[ArchConfig]) -> list[bytes]:
+        """Return the files of one network in several precisions."""
+        return self._files.untrained(self._definition.build(archs[0]).eval(), archs)
+
+
+class ProfileWorker:
+    """Measures files on one device. It needs the device and the files: no data, no job's folder.
+
+    Args:
+        device: What is measured on.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
         self._meter: LatencyMeter | None = None
 
     def calibrate(self) -> tuple[Fingerprint, float]:
@@ -164,36 +183,19 @@ class ProfileWorker:
         """Express latencies in the milliseconds of a device whose reference network takes `reference_ms`."""
         self._meter = LatencyMeter(self._device, reference_ms)
 
-    def profile(self, arch: ArchConfig) -> tuple[Latency, dict[str, float], tuple[OperatorTime, ...]]:
-        """Return the latency, the counted cost and the timed operators of one architecture; its weights do not matter."""
-        module = self._definition.build(arch).eval()
-        model = candidate_file(module, arch, "", self._spec, self._data, fast=True)
+    def profile(self, content: bytes) -> tuple[Latency, tuple[OperatorTime, ...]]:
+        """Return the latency of a file and its timed operators."""
+        latency = self.measure(content, thorough=False)
+        return latency, node_times(content, self._device, latency.ms)
+
+    def list_operators(self, contents: Sequence[bytes]) -> list[tuple[Operator, ...]]:
+        """Return what ONNX Runtime runs for each file, untimed."""
+        return [operators(content, self._device) for content in contents]
+
+    def measure(self, content: bytes, thorough: bool = True) -> Latency:
+        """Return the latency of a file; thoroughly for numbers that are shown and compared."""
         assert self._meter is not None, "give the reference first"
-        latency = self._measured(model, thorough=False)
-        return latency, count_cost(module, self._data.input), node_times(model, self._device, latency.ms)
-
-    def list_operators(self, archs: Sequence[ArchConfig]) -> list[tuple[Operator, ...]]:
-        """Return what ONNX Runtime runs, untimed, for one network in several precisions.
-
-        What takes long is to export a network: that is done once. One image is enough where ranges do not matter.
-        """
-        module = self._definition.build(archs[0]).eval()
-        images = calibration_images(self._data, 1)
-        with tempfile.TemporaryDirectory(prefix="nas-onnx-") as folder:
-            path = to_onnx(module, self._data.input, Path(folder) / "model.onnx", self._data.tasks, fast=True)
-            model = onnx.load(path)
-        files = (quantize(model, policy_of(arch), images).SerializeToString() for arch in archs)
-        return [operators(content, self._device) for content in files]
-
-    def measure(self, model: bytes, thorough: bool = True) -> Latency:
-        """Return the latency of an ONNX file; thoroughly for numbers that are shown and compared."""
-        return self._measured(model, thorough)
-
-    def _measured(self, model: bytes, thorough: bool) -> Latency:
-        assert self._meter is not None, "give the reference first"
-        if thorough:
-            return self._meter.measure_thoroughly(model)
-        return self._meter.measure(model)
+        return self._meter.measure_thoroughly(content) if thorough else self._meter.measure(content)
 
 
 def train_twin(config: dict[str, Any], report: Any) -> None:

@@ -133,8 +133,9 @@ def _moment(value: Any, name: str) -> datetime | None:
 
 
 def stage_rows(job: str, spec: JobSpec) -> list[models.StageRow]:
-    """Return the waiting stages of a job: all, but twins and sensitivity only where they are asked for."""
+    """Return the waiting stages of a job: all, but twins, profile, fit and sensitivity only where they are asked for."""
     asked = {Stage.TWINS: spec.training.twins, Stage.SENSITIVITY: spec.quantization.search}
+    asked |= dict.fromkeys((Stage.PROFILE, Stage.FIT), spec.predicts_latency)
     wanted = [stage for stage in Stage if asked.get(stage, True)]
     blank: Row = {"state": StageState.WAITING.value, "done": 0, "total": 0, "unit": "", "note": "", "result": "{}"}
     return [models.StageRow(job_id=job, stage=stage.value, position=i, **blank) for i, stage in enumerate(wanted)]

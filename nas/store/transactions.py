@@ -97,7 +97,9 @@ def stage_row(session: Session, job: JobId, stage: Stage) -> StageRow:
     job_row(session, job)
     row = session.get(StageRow, (job, stage.value))
     if row is None:
-        raise NotFoundError(f"job {job} has no stage {stage.value}; training.twins and quantization.search add stages")
+        raise NotFoundError(
+            f"job {job} has no stage {stage.value}; training.twins, quantization.search and objectives on latency add stages"
+        )
     return row
 
 

@@ -214,7 +214,7 @@ def test_a_network_alone_is_the_network_of_the_space(definition: SpaceDefinition
 def test_onnx_runtime_computes_the_same(definition: SpaceDefinition, tmp_path: Path) -> None:
     torch.manual_seed(4)
     module = Supernet(definition).eval().extract(some_archs(definition, 3)[-1])
-    path = to_onnx(module, definition.input, tmp_path / "net.onnx", definition.tasks, fast=True)
+    path = to_onnx(module, definition.input, tmp_path / "net.onnx", definition.tasks)
     x = pixels(definition, 1)
     found = open_session(path, batch=1).run(None, {"image": x.numpy()})
     with torch.no_grad():

@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 from tiny_job import tiny_spec
 
+from hw_profiles.devices import load_device
 from nas.core import ArchConfig, Fingerprint, InputSpec, Latency, Profile, QuantizationSpec, Task, without_policy
 from nas.core.operator import Operator, OperatorTime
 from nas.core.precision import policy_of
@@ -15,7 +16,7 @@ from nas.service.job_data import job_data
 from nas.service.stages.fit import best_latency, latency_function
 from nas.service.stages.listing import draw_policies
 from nas.service.stages.profile import stratified_sample
-from nas.service.workers import ProfileWorker, searched_definition
+from nas.service.workers import FileWorker, ProfileWorker, searched_definition
 from nas.supernet import SpaceDefinition
 from search_spaces import make_space
 from search_spaces.precision import WithPrecision
@@ -90,11 +91,11 @@ def test_a_listing_holds_networks_under_several_policies() -> None:
 
 def test_what_is_listed_is_what_runs_when_a_candidate_is_measured() -> None:
     spec = tiny_spec(quantization=QuantizationSpec(search=True, calibration_images=8))
-    worker = ProfileWorker(spec, "local")
+    worker, maker = ProfileWorker(load_device("local")), FileWorker(spec, None)
     space = searched_definition(spec, job_data(spec)).space
     (group,) = draw_policies(space, 1, np.random.default_rng(1))
-    listed = worker.list_operators(group)
+    listed = worker.list_operators(maker.files(group))
     assert len({tuple(op.kind for op in graph) for graph in listed}) > 1
     worker.use_reference(1.0)
-    _, _, timed = worker.profile(group[1])
+    _, timed = worker.profile(maker.file(group[1])[0])
     assert sorted(str(row.operator) for row in timed) == sorted(map(str, listed[1]))

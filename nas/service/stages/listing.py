@@ -14,6 +14,7 @@ from nas.core.operator import Operator
 from nas.core.precision import PREFIX
 from nas.service.context import JobContext
 from nas.service.pool import Pool
+from nas.service.stages.profile import file_maker
 from nas.service.workers import ProfileWorker
 
 POLICIES = 3  # of each network: to quantize it again takes a third of the time of its export
@@ -31,16 +32,16 @@ def list_operators(context: JobContext, device: str) -> Listing:
     rng = np.random.default_rng([spec.seed, 6])
     groups = draw_policies(context.definition.space, spec.search.profile_samples, rng)
     found: Listing = []
-    resource = job_device(spec, device).resource
-    pool = Pool(lambda: context.executor.worker(ProfileWorker, spec, device, cpus=0, resource=resource), 1, context.check)
+    where = job_device(spec, device)
+    pool = Pool(lambda: context.executor.worker(ProfileWorker, where, cpus=0, resource=where.resource), 1, context.check)
+    makers = Pool(lambda: file_maker(context), 1, context.check)
     try:
-        for done, (group, result) in enumerate(pool.run("list_operators", groups)):
-            if isinstance(result, Exception):
-                raise result
-            found += zip(group, result, strict=True)
+        for done, group in enumerate(groups):
+            found += zip(group, pool.one("list_operators", makers.one("files", group)), strict=True)
             context.store.progress(context.job, Stage.FIT, done + 1, len(groups), "networks", f"operators on {device}")
     finally:
         pool.close()
+        makers.close()
     return found
 
 

@@ -11,23 +11,17 @@ from nas.core import ArchConfig, Fingerprint, Option, Profile, SearchSpace, Stag
 from nas.core.precision import PREFIX
 from nas.service.context import JobContext
 from nas.service.executors import Worker
-from nas.service.objectivechecks import check_measured
 from nas.service.pool import Pool, ask
 from nas.service.precisions import as_searched
 from nas.service.transferring import MEASUREMENTS, chosen
-from nas.service.workers import ProfileWorker
+from nas.service.workers import FileWorker, ProfileWorker
 from nas.supernet import SpaceDefinition
 
 STRATA_OVERSAMPLING = 50
 
 
 def profile(context: JobContext) -> None:
-    """Measure every sampled subnet that no former run has measured, nor the job whose supernet is reused.
-
-    Raises:
-        ObjectiveError: An objective is nothing that this job measures; first, as loading the data tells it.
-    """
-    check_measured(context.spec, context.data.tasks)
+    """Measure every sampled subnet that no former run has measured, nor the job whose supernet is reused."""
     _take_over(context)
     store, job, spec = context.store, context.job, context.spec
     further = min(spec.search.profile_samples, MEASUREMENTS)
@@ -42,16 +36,17 @@ def profile(context: JobContext) -> None:
         store.progress(job, Stage.PROFILE, len(store.profiles(job)), total, "subnets", f"calibrating {device.name}")
         fingerprint, meter = reference(context, name)
         pool = Pool(lambda name=name, meter=meter: profiler(context, name, meter), 1, context.check)  # type: ignore[misc]
+        makers = Pool(lambda: file_maker(context), 1, context.check)
         try:
-            for arch, result in pool.run("profile", left):
-                if isinstance(result, Exception):
-                    raise result
-                latency, counted, operators = result
+            for arch in left:
+                content, counted = makers.one("file", arch)
+                latency, operators = pool.one("profile", content)
                 store.add_profiles(job, [Profile(arch, device.name, fingerprint, latency, counted, operators)])
                 note = f"{latency.ms:.2f} ms on {device.name}" + (" (noisy)" if latency.noisy else "")
                 store.progress(job, Stage.PROFILE, len(store.profiles(job)), total, "subnets", note)
         finally:
             pool.close()
+            makers.close()
     rows = store.profiles(job)
     store.finish(job, Stage.PROFILE, {"subnets": len(rows), "noisy": sum(row.latency.noisy for row in rows)})
 
@@ -95,9 +90,13 @@ def profiler(context: JobContext, device: str, reference_ms: float) -> Worker:
 
 def _worker(context: JobContext, device: str) -> Worker:
     """Return a worker on a device. It takes no core: its share of one is small, and training has the rest."""
-    return context.executor.worker(
-        ProfileWorker, context.spec, device, cpus=0, resource=job_device(context.spec, device).resource
-    )
+    found = job_device(context.spec, device)
+    return context.executor.worker(ProfileWorker, found, cpus=0, resource=found.resource)
+
+
+def file_maker(context: JobContext) -> Worker:
+    """Return a worker beside the driver that makes the files to be timed; it takes no core either."""
+    return context.executor.worker(FileWorker, context.spec, context.folder, cpus=0)
 
 
 def stratified_sample(definition: SpaceDefinition, count: int, rng: np.random.Generator) -> list[ArchConfig]:

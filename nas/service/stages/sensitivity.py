@@ -30,13 +30,8 @@ def sensitivity(context: JobContext) -> None:
 
     def measure(policy: Mapping[str, Precision]) -> Measured:
         arch = with_policy(largest, {**dict.fromkeys(options, "fp32"), **policy})
-        ((_, evaluated),) = pool.run("evaluate_file", [arch], "val")
-        if isinstance(evaluated, Exception):
-            raise evaluated
-        metrics, content = evaluated
-        ((_, latency),) = timer.run("measure", [content], False)
-        if isinstance(latency, Exception):
-            raise latency
+        metrics, content = pool.one("evaluate_file", arch, "val")
+        latency = timer.one("measure", content, False)
         errors = {name: value for name, value in metrics.items() if name.startswith("error.")}
         done.append(Measured(errors, latency.ms, metrics["size_bytes"]))
         spread_ms.append(latency.spread * latency.ms)

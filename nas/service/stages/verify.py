@@ -35,13 +35,16 @@ def verify(context: JobContext) -> None:
     try:
         # Files and their accuracy first, as many at a time as there are workers; then latency, one by one: nothing else runs
         # while a latency is measured.
-        size = spec.search.workers if context.executor.concurrent else 1
-        for start in range(0, len(left), size):
-            for arch, result in list(pool.run("verify", left[start : start + size], job)):
-                row = measured(context, arch, result, timers, fingerprints)
-                store.add(job, [row])
-                count += 1
-                store.progress(job, Stage.VERIFY, count, total, "candidates", row.failure or f"{arch.key} measured")
+        made: list[tuple[ArchConfig, Any]] = []
+        for arch, result in pool.run("verify", left):
+            made.append((arch, result))
+            store.progress(job, Stage.VERIFY, count, total, "candidates", f"files: {len(made)} of {len(left)} made and checked")
+        pool.close()
+        for arch, result in made:
+            row = measured(context, arch, result, timers, fingerprints)
+            store.add(job, [row])
+            count += 1
+            store.progress(job, Stage.VERIFY, count, total, "candidates", row.failure or f"{arch.key} measured")
     finally:
         pool.close()
         for timer in timers.values():
@@ -91,9 +94,7 @@ def measured(
         return Evaluation(arch, {}, Source.MEASURED, stage, "test", None, checkpoint, seed, failure=why)
     latencies, spreads = {}, {}
     for name, timer in timers.items():
-        ((_, latency),) = timer.run("measure", [content])
-        if isinstance(latency, Exception):
-            raise latency
+        latency = timer.one("measure", content)
         metric = f"latency_ms@{job_device(context.spec, name).name}"
         latencies[metric], spreads[metric] = latency.ms, latency.spread * latency.ms
     keep_file(store, job, arch, content)
