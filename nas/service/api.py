@@ -12,6 +12,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from optuna.exceptions import OptunaError
+from sqlalchemy.exc import SQLAlchemyError
+
 from hw_profiles.devices import job_device
 from nas.core import (
     ArchConfig,
@@ -39,6 +42,7 @@ from nas.service.stages.search import SEARCH
 from nas.service.trust import remember, trusted_spec
 from nas.service.workers import FileWorker, ProfileWorker, job_definition
 from nas.store import SqlStore
+from nas.store.answers import reason_of
 from nas.supernet import SpaceDefinition
 
 __all__ = [
@@ -190,11 +194,27 @@ def profile_job(store: SqlStore, job: JobId, arch: str = "largest", device: str 
 
 
 def write_optuna(store: SqlStore, job: JobId, storage_url: str) -> str:
-    """Write a job's search into an Optuna storage and return the study's name."""
+    """Write a job's search into an Optuna storage and return the study's name.
+
+    Args:
+        store: Holds the job.
+        job: Its id.
+        storage_url: What Optuna takes, such as ``sqlite:///study.db``, or the path of a SQLite file.
+
+    Raises:
+        UserError: The storage cannot be opened.
+    """
     spec = trusted_spec(store, job)
     space = job_definition(spec, stored_data(store, job)).space
     rows = [*store.evaluations(job, REUSED), *store.evaluations(job, SEARCH)]
-    return to_optuna(space, spec.objectives, rows, storage_url, f"{spec.name}-{job}")
+    path = None if "://" in storage_url else Path(storage_url).expanduser().absolute()
+    try:
+        return to_optuna(space, spec.objectives, rows, f"sqlite:///{path}" if path else storage_url, f"{spec.name}-{job}")
+    except (SQLAlchemyError, OptunaError, ImportError) as error:
+        raise UserError(
+            f"an Optuna storage is a path or an URL such as sqlite:///study.db, whose folder or server is there: this one cannot "
+            f"be opened ({reason_of(error)}); name another --storage"
+        ) from error
 
 
 def demo_spec() -> JobSpec:
