@@ -5,7 +5,6 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard import shell
-from nas.core import NasError
 
 st.set_page_config(page_title="nas", page_icon=str(shell.VIEWS.with_name("icon.svg")), layout="wide")
 shell.style()
@@ -15,5 +14,6 @@ page = st.navigation(pages, position="hidden")
 try:
     shell.sidebar()
     page.run()
-except NasError as error:
+    shell.damages()
+except Exception as error:  # a page is never a traceback; the way around stays
     shell.sentence(error)

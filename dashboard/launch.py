@@ -22,10 +22,12 @@ def command(store_url: str | None, port: int, browser: bool) -> list[str]:
         "server.address": "localhost",
         "server.headless": "false" if browser else "true",
         "server.fileWatcherType": "none",
+        "server.showEmailPrompt": "false",  # or the first start of a user would wait for an answer
         "browser.gatherUsageStats": "false",
     }
     options = [f"--{name}={value}" for name, value in flags.items()]
     store = [] if store_url is None else ["--", "--store", store_url]
+    # -P: a module of the working folder is not taken for one of ours
     return [sys.executable, "-P", "-m", "streamlit", "run", str(APP), *options, *store]
 
 

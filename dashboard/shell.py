@@ -13,6 +13,8 @@ import streamlit as st
 from dashboard import clock, source
 from dashboard.cards import progress
 from nas.core import JobRecord, JobState, NasError
+from nas.core.unforeseen import unforeseen
+from nas.store import log_folders
 
 LIVE = (JobState.QUEUED, JobState.RUNNING, JobState.CANCELLING)
 VIEWS = Path(__file__).with_name("views")
@@ -38,10 +40,19 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def sentence(error: NasError) -> None:
-    """Show an error of ours as what it is: a sentence for the reader."""
-    text = str(error)
-    st.warning(text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else "."), icon=":material/info:")
+def sentence(error: Exception) -> None:
+    """Show an error of ours as what it is, a sentence for the reader; another one as where its details are."""
+    if isinstance(error, NasError):
+        text = str(error)
+        st.warning(text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else "."), icon=":material/info:")
+    else:
+        st.error(f"This part of the page cannot be drawn: {unforeseen(error, log_folders())}.", icon=":material/error:")
+
+
+def damages() -> None:
+    """Say what of the store could not be read, and is missing on this page."""
+    for line in source.damages():
+        st.warning(f"{line[:1].upper()}{line[1:]}.", icon=":material/broken_image:")
 
 
 def fragment(run_every_s: float | None = None) -> Callable[[Callable[[], None]], Callable[[], None]]:
@@ -52,7 +63,7 @@ def fragment(run_every_s: float | None = None) -> Callable[[Callable[[], None]],
         def guarded() -> None:
             try:
                 body()
-            except NasError as error:
+            except Exception as error:
                 sentence(error)
 
         run: Callable[[], None] = st.fragment(guarded, run_every=run_every_s)
@@ -86,7 +97,7 @@ def sidebar() -> None:
         if name:
             try:
                 job = source.job(name)
-            except NasError:
+            except Exception:  # the page says why
                 return
             st.html(f'<div class="nas-side"><div>{escape(job.spec.name)}</div><code>{escape(job.id)}</code></div>')
             key = st.query_params.get("key")

@@ -7,10 +7,10 @@ import sys
 
 import streamlit as st
 
-from nas.core import Artifact, Evaluation, Event, JobRecord, PredictorReport, Profile, Stage, StageRecord, Store
-from nas.core.affinity import AFFINITY, Affinity
+from nas.core import Artifact, Evaluation, Event, JobRecord, PredictorReport, Profile, Stage, StageRecord
+from nas.core.affinity import AFFINITY, Affinity, stored_affinity
 from nas.core.control import KIND, ControlTable, stored_table, subject
-from nas.store import open_store
+from nas.store import SqlStore, open_store
 
 FRESH_S = 1.5  # how old a copy may be: shorter than the time between two live updates
 
@@ -24,12 +24,17 @@ def url() -> str | None:
 
 
 @st.cache_resource(show_spinner=False)
-def _open(at: str | None) -> Store:
+def _open(at: str | None) -> SqlStore:
     return open_store(at, create=False)  # a reader makes no file
 
 
-def _store() -> Store:
+def _store() -> SqlStore:
     return _open(url())
+
+
+def damages() -> list[str]:
+    """Return a sentence for each table that holds rows which cannot be read."""
+    return _store().damages.sentences()
 
 
 def jobs() -> list[JobRecord]:
@@ -93,9 +98,9 @@ def artifacts(job_id: str, kind: str, key: str) -> list[Artifact]:
 
 
 def affinity(job_id: str) -> Affinity | None:
-    """Return how alike a job's tasks are; None where that was not measured, or its file is gone."""
-    found = [each.path for each in _store().artifacts(job_id, AFFINITY) if each.path.is_file()]
-    return Affinity.from_json(found[-1].read_text(encoding="utf-8")) if found else None
+    """Return how alike a job's tasks are; None where that was not measured, or its file is gone or damaged."""
+    found = [stored_affinity(each.path) for each in _store().artifacts(job_id, AFFINITY)]
+    return next((each for each in reversed(found) if each is not None), None)
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)

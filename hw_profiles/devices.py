@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from collections.abc import Iterator
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
-from nas.core import Device, DeviceError, Fingerprint, nearest
+from nas.core import Device, DeviceError, Fingerprint, JobSpec, nearest
 from nas.core.cores import usable_cores
 
 BUILT_IN = Path(__file__).parent / "devices"
 FOLDER_VARIABLE = "NAS_DEVICES"
+NAME = re.compile(r"[\w.-]+")
 _TYPES: dict[str, tuple[type, ...]] = {
     "name": (str,),
     "description": (str,),
@@ -41,6 +43,11 @@ def load_device(name: str) -> Device:
             f"a device is a name from the list or the path of a YAML file: {name!r} is neither; {nearest(name, sorted(files))}"
         )
     return _named(name, files[name])
+
+
+def job_device(spec: JobSpec, name: str) -> Device:
+    """Return a device by its name, as the job has it; where the job has none of this name, as `load_device` finds it."""
+    return next((device for device in spec.targets if device.name == name), None) or load_device(name)
 
 
 def list_devices() -> list[Device]:
@@ -153,6 +160,11 @@ def _device(content: dict[Any, Any], path: Path) -> Device:
     if missing:
         raise DeviceError(f"{path}: a device file has the keys name and description; {missing[0]} is missing; add it")
     device = Device(**content)
+    if not NAME.fullmatch(device.name):
+        raise DeviceError(
+            f"{path}: a device's name is letters, digits, '.', '_' and '-', so that latency_ms@NAME can be limited: got "
+            f"{device.name!r}; rename the file, or give it the key name"
+        )
     if not 1 <= device.threads <= 1024:
         raise DeviceError(f"{path}: threads is between 1 and 1024, not {device.threads}; write 1 for one thread")
     return device

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from hw_profiles.timing import random_inputs, session_options
 from nas.core import Device, DeviceError
 from nas.core.operator import Operator, Shape
+from nas.core.scratch import scratch
 
 if TYPE_CHECKING:
     import onnx
@@ -61,13 +61,13 @@ def profiled_run(model: bytes | Path, device: Device, runs: int) -> list[Profile
     import onnx
     import onnxruntime
 
-    with tempfile.TemporaryDirectory(prefix="nas-profile-") as folder:
-        optimised = Path(folder) / "optimised.onnx"
+    with scratch() as folder:
+        optimised = folder / "optimised.onnx"
         options = session_options(device)
         options.add_free_dimension_override_by_name("batch", 1)
         options.optimized_model_filepath = str(optimised)
         options.enable_profiling = True
-        options.profile_file_prefix = str(Path(folder) / "run")
+        options.profile_file_prefix = str(folder / "run")
         try:
             session = onnxruntime.InferenceSession(
                 model if isinstance(model, bytes) else str(model), options, providers=[device.provider]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from nas.core import ArchError, InputSpec, Task, nearest
-from nas.core.importing import PREFIX, import_named
+from nas.core.importing import PREFIX, declared_options, import_named
 
 if TYPE_CHECKING:
     from nas.supernet import SpaceDefinition
@@ -31,12 +31,13 @@ def make_space(name: str, options: Mapping[str, Any], tasks: Sequence[Task], inp
         ArchError: The name or an option is not known, an option's value is not allowed, or a user's own space does not
             keep what every space promises.
     """
-    allowed = space_options(name)
+    made = _definition(name)
+    allowed = _keyword_only(made)
     for option in options:
         if option not in allowed:
             raise ArchError(f"space {name!r} has no option {option!r}; {nearest(option, allowed)}")
     try:
-        definition = cast("SpaceDefinition", _definition(name)(tasks, input, **options))
+        definition = cast("SpaceDefinition", made(tasks, input, **options))
     except TypeError as error:
         raise ArchError(f"the options of space {name!r} cannot be used: {error}") from error
     if name.startswith(PREFIX):
@@ -46,14 +47,19 @@ def make_space(name: str, options: Mapping[str, Any], tasks: Sequence[Task], inp
     return definition
 
 
-def space_options(name: str) -> tuple[str, ...]:
-    """Return the names of a space's options.
+def space_options(name: str) -> tuple[str, ...] | None:
+    """Return the names of a space's options. A user's own space is not imported; None where its source does not tell.
 
     Raises:
         ArchError: There is no such space.
     """
-    parameters = inspect.signature(_definition(name)).parameters.values()
-    return tuple(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
+    if name.startswith(PREFIX):
+        return declared_options(name, "search space", "class", ArchError)
+    return _keyword_only(_definition(name))
+
+
+def _keyword_only(made: Any) -> tuple[str, ...]:
+    return tuple(p.name for p in inspect.signature(made).parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY)
 
 
 def _definition(name: str) -> Any:

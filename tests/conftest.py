@@ -1,6 +1,11 @@
 """What tests of several packages use."""
 
+import os
 import signal
+import tempfile
+
+# No test touches the data folder of whoever runs it, where what may run is kept.
+os.environ["NAS_HOME"] = tempfile.mkdtemp(prefix="nas-tests-")
 
 pytest_plugins = ["postgres"]
 

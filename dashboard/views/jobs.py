@@ -63,7 +63,10 @@ everything = len(records) <= SHOWN or st.toggle(f"Show all {len(records)} jobs",
 def listing() -> None:
     """Draw the jobs, again and again: new ones turn up by themselves."""
     for job in source.jobs()[: None if everything else SHOWN]:
-        card(job)
+        try:
+            card(job)
+        except Exception as error:  # one that cannot be read hides no other
+            shell.sentence(error)
 
 
 listing()

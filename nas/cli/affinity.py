@@ -9,6 +9,7 @@ import typer
 
 from nas.cli.options import FormatOption, JobArgument, StoreOption, opened
 from nas.cli.tables import show
+from nas.cli.trusting import ask
 from nas.core.affinity import Affinity
 
 TITLES = {
@@ -29,6 +30,7 @@ def affinity(ctx: typer.Context, job: JobArgument = "latest", form: FormatOption
     """Compare the tasks of a trained job layer by layer, and propose where they should part."""
     opened_store = opened(ctx, store)
     record = opened_store.job(job)
+    ask(record.spec)
     from nas.service.affinity import affinity as compare
 
     found = compare(opened_store, record.id)

@@ -8,6 +8,7 @@ import typer
 
 from nas.cli.options import FormatOption, JobArgument, StoreOption, opened
 from nas.cli.tables import show
+from nas.cli.trusting import ask
 from nas.core import Stage, StageState, UserError, parse_limit, parse_preference
 from nas.core.control import Controlled, ControlTable, stored_table
 
@@ -43,6 +44,7 @@ def control(
         raise UserError("control needs a budget; write for example --budget 'latency_ms@local<=5'")
     opened_store = opened(ctx, store)
     record = opened_store.job(job)
+    ask(record.spec)
     tasks = [task.name for task in record.spec.tasks]
     preference = dict.fromkeys(tasks, 1.0) if prefer is None else parse_preference(prefer, tasks)
     bound = None if budget is None else parse_limit(budget)

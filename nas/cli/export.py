@@ -10,6 +10,7 @@ import typer
 from nas.cli.control import BudgetOption
 from nas.cli.options import FormatOption, JobArgument, StoreOption, opened
 from nas.cli.tables import show
+from nas.cli.trusting import ask
 from nas.core import UserError, parse_limit, parse_preference
 
 LimitOption = Annotated[
@@ -44,6 +45,7 @@ def export(
     bound = None if budget is None else parse_limit(budget)
     opened_store = opened(ctx, store)
     record = opened_store.job(job)
+    ask(record.spec)
     preference = None if prefer is None else parse_preference(prefer, [task.name for task in record.spec.tasks])
     limits = [parse_limit(text) for text in limit or ()]
     if bound is not None:
@@ -82,6 +84,7 @@ def profile(
     else:
         opened_store = opened(ctx, store)
         record = opened_store.job(job)
+        ask(record.spec)
         from nas.service import api
 
         cost = api.profile_job(opened_store, record.id, arch=arch, device=device)
@@ -97,6 +100,7 @@ def optuna(
     """Write a job's search into an Optuna storage, for other Optuna tools, and print the study's name."""
     opened_store = opened(ctx, store)
     record = opened_store.job(job)
+    ask(record.spec)
     from nas.service import api
 
     typer.echo(api.write_optuna(opened_store, record.id, storage))

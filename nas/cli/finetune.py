@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from nas.cli.options import JobArgument, StoreOption, opened
 from nas.cli.tables import show
+from nas.cli.trusting import ask
 from nas.core import Evaluation, UserError
 
 
@@ -40,11 +42,13 @@ def finetune(
     rates = None if learning_rates is None else _numbers(learning_rates)
     opened_store = opened(ctx, store)
     record = opened_store.job(job)
+    ask(record.spec)
     from nas.service import refining  # a mistake in the options is said without waiting for it
 
     wanted = refining.Refinement.of(record.spec, prune_loss, epochs, rates)
     row = refining.find(opened_store, record.id, arch)
-    made = refining.refine(opened_store, record.id, row, wanted, lambda line: typer.echo(line, err=True))
+    with contextlib.redirect_stdout(sys.stderr):  # where Ray prints the death of a worker
+        made = refining.refine(opened_store, record.id, row, wanted, lambda line: typer.echo(line, err=True))
     names = [objective.metric for objective in record.spec.objectives]
     names += [name for name in ("macs",) if name not in names]
     show([_row(each, names) for each in (row, made)], "table", out=sys.stderr)

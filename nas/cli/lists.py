@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import datetime
 from typing import Any
 
@@ -10,9 +11,8 @@ import typer
 from nas.cli.errors_of_predictions import SCREENED, predictor_row, screening_rows
 from nas.cli.fronts import columns, contract, measured_front
 from nas.cli.options import FormatOption, JobArgument, StoreOption, opened
-from nas.cli.tables import show
+from nas.cli.tables import json_text, show
 from nas.core import JobRecord, StageRecord
-from nas.core.json_text import to_json
 
 
 def jobs(ctx: typer.Context, form: FormatOption = "table", store: StoreOption = None) -> None:
@@ -34,7 +34,7 @@ def status(ctx: typer.Context, job: JobArgument = "latest", form: FormatOption =
     if form == "json":
         details = {**_job_row(record), "folder": str(record.folder), "error": record.error, "stages": stages, "events": events}
         details |= {"predictors": predictors, "screening": screening}
-        typer.echo(to_json(details, indent=2, ensure_ascii=False))
+        typer.echo(json_text(details, sys.stdout))
     elif form == "csv":
         show(stages, form)
     else:

@@ -21,6 +21,8 @@ FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to pri
 def opened(ctx: typer.Context, store: str | None, create: bool = False) -> SqlStore:
     """Return the store that the command's own ``--store`` names, else the global one's, else the default.
 
+    What of it could not be read is said when the command ends, one line for each table.
+
     Args:
         ctx: Holds the global option.
         store: The command's own option.
@@ -33,4 +35,10 @@ def opened(ctx: typer.Context, store: str | None, create: bool = False) -> SqlSt
 
     result = open_store(store or ctx.obj, create)
     ctx.call_on_close(result.close)
+    ctx.call_on_close(lambda: _warn(result.damages.sentences()))
     return result
+
+
+def _warn(sentences: list[str]) -> None:
+    for sentence in sentences:
+        typer.echo(f"warning: {sentence}", err=True)

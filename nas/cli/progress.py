@@ -83,7 +83,7 @@ class Observer:
         counted = tuple((stages[s].done, stages[s].state) for s in (Stage.SEARCH, Stage.VERIFY) if s in stages)
         if counted != self._counted and any(done for done, _ in counted):
             self._counted, self._front = counted, len(measured_front(self._store, record))
-        events = self._store.events(self._job)
+        events = self._store.events(self._job, last=1)
         remaining = {name: self._pace.remaining_s(stage, now) for name, stage in stages.items()}
         known = {name: seconds for name, seconds in remaining.items() if seconds is not None}
         return Snapshot(record, stages, events[-1].message if events else "", self._front, known)

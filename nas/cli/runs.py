@@ -5,6 +5,7 @@ What a person reads goes to standard error; the last line on standard output is 
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +16,7 @@ from nas.cli.fronts import measured_front
 from nas.cli.options import JobArgument, StoreOption, opened
 from nas.cli.progress import Progress
 from nas.cli.tables import show
+from nas.cli.trusting import ask
 from nas.core import CancelledError, JobId, JobSpec, JobState, NasError, Store
 
 JobFile = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="Job file; nas init writes one.")]
@@ -81,6 +83,7 @@ def resume(
     """Go on with a job that was cancelled, interrupted or failed, where it stood."""
     opened_store = opened(ctx, store)
     record = opened_store.job(job)
+    ask(record.spec)
     if background:
         from nas.service import api
 
@@ -120,7 +123,8 @@ def _drive(store: Store, job: JobId, say_id: bool = True) -> None:
     from nas.service import api
 
     try:
-        with Progress(store, job):
+        # Ray prints the death of a worker on standard output, which belongs to what this command answers.
+        with Progress(store, job), contextlib.redirect_stdout(sys.stderr):
             api.run(store, job)
         _ending(store, job)
     except KeyboardInterrupt:  # before it ran, or after: whoever runs a job takes care of its state

@@ -24,7 +24,7 @@ def show(rows: Sequence[Row], form: Format, empty: str = "nothing here", out: Te
     """
     stream = out or sys.stdout
     if form == "json":
-        stream.write(to_json(rows, indent=2, ensure_ascii=False) + "\n")
+        stream.write(json_text(rows, stream) + "\n")
     elif form == "csv":
         writer = csv.writer(stream, lineterminator="\n")
         if rows:
@@ -34,6 +34,11 @@ def show(rows: Sequence[Row], form: Format, empty: str = "nothing here", out: Te
         _table(rows, stream)
     else:
         stream.write(empty + "\n")
+
+
+def json_text(value: Any, stream: TextIO) -> str:
+    """Return the JSON of a value, in ASCII where the stream's encoding does not hold every letter."""
+    return to_json(value, indent=2, ensure_ascii=not (stream.encoding or "").lower().startswith("utf"))
 
 
 def _cell(value: Any) -> str:

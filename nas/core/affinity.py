@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -134,6 +135,14 @@ class Affinity:
         )
         arrays = {name: None if found[name] is None else np.array(found[name], dtype=np.float64) for name in _ARRAYS}
         return cls(tuple(found["tasks"]), found["origin"], found["sources"], found["images"], **arrays, trees=trees)  # type: ignore[arg-type]
+
+
+def stored_affinity(path: Path) -> Affinity | None:
+    """Return what a file holds that `Affinity.to_json` wrote; None where it is gone or damaged: it can be made again."""
+    try:
+        return Affinity.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 _ARRAYS = ("rsa", "closeness", "covariance", "gradients", "spread", "ranks", "channels")

@@ -267,8 +267,8 @@ def stored_table(store: Store, job: JobId) -> ControlTable | None:
         return None
     try:
         return ControlTable.load(found[-1].path)
-    except (OSError, ValueError, KeyError):
-        return None  # it is gone or was made by another version: it can be built again
+    except Exception:
+        return None  # it is gone, damaged (zip files have many ways to be so) or of another version: it can be built again
 
 
 def subject(store: Store, job: JobId) -> dict[str, Any]:

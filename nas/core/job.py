@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
+from nas.core.device import Device
 from nas.core.objective import Objective
 
 JobId = str
@@ -157,6 +158,9 @@ class JobSpec:
         name: For people.
         tasks: At least one.
         objectives: At least two.
+        devices: Names of the devices that latency is measured on.
+        targets: The devices themselves, as they were when the job was made: their files may change, or be on another machine.
+            Empty in jobs of earlier versions, whose `devices` are names or paths.
         executor: ``ray``, or ``local`` for one process without Ray.
     """
 
@@ -171,6 +175,7 @@ class JobSpec:
     devices: tuple[str, ...] = ("local",)
     executor: Literal["ray", "local"] = "ray"
     seed: int = 0
+    targets: tuple[Device, ...] = ()
 
     @property
     def predicts_latency(self) -> bool:

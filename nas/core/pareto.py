@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nas.core.types import BoolArray, FloatArray
+
+BLOCK = 256  # rows compared with the front at a time
+Places = NDArray[np.int64]
 
 
 def pareto_mask(values: FloatArray) -> BoolArray:
@@ -19,12 +23,28 @@ def pareto_mask(values: FloatArray) -> BoolArray:
     values = np.asarray(values, dtype=float)
     if values.size == 0:
         return np.zeros(len(values), dtype=bool)
-    mask: BoolArray = np.asarray(~np.isnan(values).any(axis=1))
-    for i in np.flatnonzero(mask):
-        if mask[i]:  # else whoever dominates row i has already removed what row i dominates
-            worse = (values[i] <= values).all(axis=1) & (values[i] < values).any(axis=1)
-            mask &= ~worse
+    known = np.flatnonzero(~np.isnan(values).any(axis=1))
+    # The place of a value among those of its column says as much as the value, and sums of places are exact: who is at least
+    # as good everywhere and has the smaller sum dominates. Sorted by sum, whoever dominates a row stands before it.
+    places = np.stack([np.unique(column, return_inverse=True)[1].ravel() for column in values[known].T])
+    sums = places.sum(axis=0)
+    order = np.argsort(sums, kind="stable")
+    front = np.empty(0, dtype=int)
+    for start in range(0, len(order), BLOCK):
+        block = order[start : start + BLOCK]
+        block = block[~_dominated(places, sums, front, block)]
+        front = np.concatenate([front, block[~_dominated(places, sums, block, block)]])
+    mask: BoolArray = np.zeros(len(values), dtype=bool)
+    mask[known[front]] = True
     return mask
+
+
+def _dominated(places: Places, sums: Places, by: Places, rows: Places) -> BoolArray:
+    """Return which of `rows` one of the rows `by` dominates; both are positions in `sums`, and columns of `places`, (m, n)."""
+    worse = sums[by, None] < sums[rows]
+    for column in places:
+        worse &= column[by, None] <= column[rows]
+    return np.asarray(worse.any(axis=0))
 
 
 def hypervolume(values: FloatArray, reference: FloatArray) -> float:

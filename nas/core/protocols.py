@@ -56,8 +56,14 @@ class Store(Protocol):
 
     Every method is one transaction. Writes are idempotent, so that a stage that was killed can be run again.
     A `job` argument that is not known raises `NotFoundError`. A store that does not answer is asked again for more than a
-    minute before that is a `StoreError`.
+    minute before that is a `StoreError`. Rows that are damaged are left out of lists; a job or a stage that is damaged is a
+    `StoreError`.
+
+    Attributes:
+        writable: Whether anything can be stored; a store that is only read answers everything else.
     """
+
+    writable: bool
 
     def create_job(self, spec: JobSpec) -> JobId:
         """Store a queued job with its waiting stages, make its folder, and return its id (8 letters and digits)."""
@@ -126,8 +132,8 @@ class Store(Protocol):
         """Append to the job's log."""
         ...
 
-    def events(self, job: JobId) -> list[Event]:
-        """Return the job's log, oldest first."""
+    def events(self, job: JobId, last: int | None = None) -> list[Event]:
+        """Return the job's log, oldest first; the last lines only where `last` says how many."""
         ...
 
     def add(self, job: JobId, rows: Iterable[Evaluation]) -> int:

@@ -8,11 +8,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from nas.core import DataError, DataSpec, Task
+from nas.core import DataSpec, Task
 from nas.data.dataset import IGNORE_IMAGE, MultiTaskData, Split, input_spec
+from nas.data.npz import read_arrays
 from nas.data.source import existing_file, read_options
+
+FILE = "the .npz of cifar100_mtl"
 
 
 class Cifar100:
@@ -28,7 +30,7 @@ class Cifar100:
         """Read the names of the classes only."""
         read_options(spec, self.options)
         names = ("coarse_names", "fine_names", "coarse_train", "within_train", "fine_train")
-        coarse_names, fine_names, coarse, within, fine = _read(self._path(spec), names)
+        coarse_names, fine_names, coarse, within, fine = read_arrays(self._path(spec), names, FILE)
         return tuple(
             Task(str(name), "classification", 5, labels=tuple(
                 str(fine_names[fine[(coarse == i) & (within == j)][0]]) for j in range(5)
@@ -43,10 +45,10 @@ class Cifar100:
     def load(self, spec: DataSpec, wanted: Sequence[Task]) -> MultiTaskData:
         """Read the images and give each its label in its own superclass."""
         path = self._path(spec)
-        (names,) = _read(path, ("coarse_names",))
+        (names,) = read_arrays(path, ("coarse_names",), FILE)
         splits = {}
         for part in ("train", "test"):
-            images, coarse, within = _read(path, (f"x_{part}", f"coarse_{part}", f"within_{part}"))
+            images, coarse, within = read_arrays(path, (f"x_{part}", f"coarse_{part}", f"within_{part}"), FILE)
             targets = {
                 task.name: np.where(names[coarse] == task.name, within.astype(np.int64), IGNORE_IMAGE) for task in wanted
             }
@@ -57,13 +59,3 @@ class Cifar100:
 
     def _path(self, spec: DataSpec) -> Path:
         return existing_file(spec, spec.path, "`path`, the .npz of CIFAR-100 by superclass")
-
-
-def _read(path: Path, names: Sequence[str]) -> list[NDArray[np.generic]]:
-    try:
-        with np.load(path) as file:
-            return [file[name] for name in names]
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(
-            f"{path} is not the .npz of cifar100_mtl (x_train, coarse_train, within_train, ...): {error}"
-        ) from error

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 
 from nas.core import DataError, DataSpec, Task, TaskSpec, nearest
+from nas.core.unforeseen import one_line
 from nas.data.cifar100 import Cifar100
 from nas.data.dataset import MultiTaskData, Split
 from nas.data.digits import Digits
 from nas.data.nyuv2 import NYUv2
-from nas.data.python import PREFIX, call_function, find_function, function_options
+from nas.data.python import PREFIX, call_function, declared_function
 from nas.data.scenes import Scenes
 from nas.data.source import DataSource
 from nas.data.values import check_values
@@ -45,8 +47,9 @@ def load_data(spec: DataSpec, tasks: Sequence[TaskSpec], seed: int) -> MultiTask
         chosen = _choose(spec, data.tasks, tasks)
     else:
         source = _source(spec.name)
-        chosen = _choose(spec, source.tasks(spec), tasks)
-        data = source.load(spec, chosen)
+        with _reading(spec):
+            chosen = _choose(spec, source.tasks(spec), tasks)
+            data = source.load(spec, chosen)
     train, val, test = (_only(split, chosen) for split in (data.train, data.val, data.test))
     splits = {"train": train, "val": val, "test": test}
     for task in chosen:
@@ -61,14 +64,16 @@ def known_tasks(spec: DataSpec) -> tuple[Task, ...] | None:
 
     Raises:
         DataError: Unknown data, a missing file, a path where there is no file, an option that is not allowed, or a function
-            that cannot be imported.
+            that is not there; it is looked for and not imported.
     """
     if spec.name.startswith(PREFIX):
-        allowed = function_options(find_function(spec.name))
+        allowed = declared_function(spec.name)
         if spec.path is not None and allowed is not None and "path" not in allowed:
             raise DataError(f"data {spec.name!r} takes no path, and one was given: {spec.path}; remove `path`")
         return None
-    return _source(spec.name).tasks(spec)
+    source = _source(spec.name)
+    with _reading(spec):
+        return source.tasks(spec)
 
 
 def known_shape(spec: DataSpec) -> tuple[int, int, int] | None:
@@ -77,17 +82,21 @@ def known_shape(spec: DataSpec) -> tuple[int, int, int] | None:
     Raises:
         DataError: Unknown data, a missing file, or an option that is not allowed.
     """
-    return None if spec.name.startswith(PREFIX) else _source(spec.name).shape(spec)
+    if spec.name.startswith(PREFIX):
+        return None
+    source = _source(spec.name)
+    with _reading(spec):
+        return source.shape(spec)
 
 
 def data_options(name: str) -> tuple[str, ...] | None:
     """Return the options that a data set's loader takes; None where it takes any.
 
     Raises:
-        DataError: Unknown data, or a user's function that cannot be imported.
+        DataError: Unknown data, or a user's function that is not there; it is not imported.
     """
     if name.startswith(PREFIX):
-        return function_options(find_function(name))
+        return declared_function(name)
     return tuple(_source(name).options)
 
 
@@ -95,6 +104,20 @@ def _source(name: str) -> DataSource:
     if name not in SOURCES:
         raise DataError(f"there is no data {name!r}; {nearest(name, [*SOURCES, f'{PREFIX}package.module:function'])}")
     return SOURCES[name]
+
+
+@contextmanager
+def _reading(spec: DataSpec) -> Iterator[None]:
+    """Turn whatever a damaged file makes a source raise into a sentence."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(
+            f"a data set is as docs/data.md describes it: {spec.name!r} at {spec.path} cannot be read "
+            f"({type(error).__name__}: {one_line(error)}); fetch or make it again"
+        ) from error
 
 
 def _choose(spec: DataSpec, offered: Sequence[Task], asked: Sequence[TaskSpec]) -> tuple[Task, ...]:

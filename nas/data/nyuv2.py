@@ -11,7 +11,6 @@ Two forms are read, by the ending of `path`:
 from __future__ import annotations
 
 import importlib
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from nas.core import DataError, DataSpec, Task
 from nas.data.dataset import IGNORE_PIXEL, MultiTaskData, Split, input_spec
 from nas.data.normals import normals_from_depth
+from nas.data.npz import npz_shape, read_arrays
 from nas.data.source import existing_file, integer_option, read_options
 
 LABELS13 = (
@@ -90,6 +90,7 @@ TO13 = (
     5,
     255,
 )
+FILE = "the .npz of nyuv2"
 KINECT = (518.85790, 519.46961, 325.58245, 253.73617)  # fx, fy, cx, cy of the RGB camera at 640 x 480, from the toolbox
 
 
@@ -118,8 +119,8 @@ class NYUv2:
     options: ClassVar[Mapping[str, Any]] = {"size": 96, "split": None, "classes": None}
 
     def tasks(self, spec: DataSpec) -> tuple[Task, ...]:
-        """Return the four tasks, if the file is there."""
-        self._reader(spec)
+        """Return the four tasks, if the file is there and is an .npz where it is called so."""
+        self.shape(spec)
         return (
             Task("seg", "segmentation", 13, labels=LABELS13),
             Task("seg40", "segmentation", 40, labels=LABELS40),
@@ -132,7 +133,7 @@ class NYUv2:
         self._reader(spec)
         path = existing_file(spec, spec.path, "`path`")
         if path.suffix == ".npz":
-            _, height, width, channels = npz_shape(path, "rgb")
+            _, height, width, channels = npz_shape(path, "rgb", FILE)
             return channels, height, width
         height = integer_option(spec, read_options(spec, self.options), "size", 24, 480)
         return 3, height, height * 4 // 3
@@ -175,29 +176,19 @@ class NYUv2:
         return lambda segmentation: read_mat(path, split, classes if segmentation else None, height, segmentation)
 
 
-def npz_shape(path: Path, name: str) -> tuple[int, ...]:
-    """Return the shape of an array in an .npz, from its header alone."""
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as array:
-            version = np.lib.format.read_magic(array)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            return tuple(read(array)[0])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is not an .npz with the array {name!r}: {error}") from error
-
-
 def read_npz(path: Path, segmentation: bool) -> Arrays:
     """Read the compact form.
 
     In it, class 39 of ``seg40`` holds both "other prop" and what nobody labelled, so that it is ignored.
     """
-    try:
-        with np.load(path) as file:
-            rgb, depth, split = file["rgb"], file["depth_u8"], file["split"]
-            seg40 = file["seg40"] if segmentation else None
-            fx, fy, cx, cy = (float(value) for value in file["K_fx_fy_cx_cy"])
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{path} is not the .npz of nyuv2 (rgb, depth_u8, seg40, split, K_fx_fy_cx_cy): {error}") from error
+    names = ["rgb", "depth_u8", "split", "K_fx_fy_cx_cy", *(["seg40"] if segmentation else [])]
+    rgb, depth, split, camera, *labels = read_arrays(path, names, FILE)
+    images = rgb.shape[:1], rgb.shape[:3]
+    if rgb.ndim != 4 or rgb.shape[3] != 3 or (split.shape, depth.shape) != images or camera.shape != (4,):
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in zip(names, (rgb, depth, split, camera), strict=False))
+        raise DataError(f"{path} is not {FILE}: its arrays have the shapes {shapes}; fetch or make it again")
+    fx, fy, cx, cy = (float(value) for value in camera)
+    seg40 = labels[0] if labels else None
     if seg40 is not None:
         seg40 = np.where(seg40 == 39, np.uint8(IGNORE_PIXEL), seg40)
     metres = (np.arange(256) * (10 / 255)).astype(np.float16)

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from nas.core import DataError, DataSpec, nearest
-from nas.core.importing import PREFIX, import_named, importable_folder
+from nas.core.importing import PREFIX, declared_options, import_named, importable_folder
 from nas.data.dataset import MultiTaskData
 
-__all__ = ["PREFIX", "call_function", "find_function", "function_options"]
+__all__ = ["PREFIX", "call_function", "declared_function", "find_function", "function_options"]
 
 
 def find_function(name: str) -> Callable[..., Any]:
@@ -20,6 +20,15 @@ def find_function(name: str) -> Callable[..., Any]:
         DataError: The text is not of this form, the module cannot be imported, or it has no such function.
     """
     return import_named(name, "data", "function", DataError)
+
+
+def declared_function(name: str) -> tuple[str, ...] | None:
+    """Return the keyword arguments of the function that a name names, without importing it; None where it takes any.
+
+    Raises:
+        DataError: The text is not of this form, or there is no such module or function.
+    """
+    return declared_options(name, "data", "function", DataError)
 
 
 def function_options(function: Callable[..., Any]) -> tuple[str, ...] | None:
@@ -49,7 +58,7 @@ def call_function(spec: DataSpec) -> MultiTaskData:
             data = function(**options)
     except DataError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise DataError(f"{spec.name!r} failed: {type(error).__name__}: {error}") from error
     if not isinstance(data, MultiTaskData):
         raise DataError(f"{spec.name!r} has to return a nas.data.MultiTaskData: got {type(data).__name__}")

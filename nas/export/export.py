@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from nas.core import is_fp32, policy_of
 from nas.core.json_text import to_json
+from nas.core.scratch import scratch
 from nas.export.card import CardFacts, make_card, to_markdown
 from nas.export.check import TOLERANCE, check_file, max_differences
 from nas.export.exporter import to_onnx
@@ -65,8 +65,8 @@ def export_model(
     """
     folder.mkdir(parents=True, exist_ok=True)
     metadata = {"job": facts.job, "space": facts.space, "arch": facts.arch.to_json(), "arch_key": facts.arch.key}
-    with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=folder) as scratch:
-        made = Path(scratch) / f"{name}.onnx"
+    with scratch(folder) as place:
+        made = place / f"{name}.onnx"
         if content is None:
             to_onnx(module, facts.input, made, facts.tasks, metadata)
         else:

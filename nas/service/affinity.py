@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from nas.core import ArchConfig, Artifact, JobId, JobSpec, NotFoundError, Stage, StageState, Store, UserError
-from nas.core.affinity import AFFINITY, Affinity, Tree
+from nas.core.affinity import AFFINITY, Affinity, Tree, stored_affinity
 from nas.core.branching import branching_picks
 from nas.data import batches, load_data
 from nas.service.context import JobContext
 from nas.service.gpus import gpu_share
 from nas.service.job_data import job_data
+from nas.service.trust import trusted_spec
 from nas.service.workers import CHECKPOINT, job_definition, job_evaluator
 from nas.supernet import Alone, Branching, Features, MultiTaskNet, SpaceDefinition, Supernet
 from nas.train.affinity import (
@@ -110,7 +111,7 @@ def affinity(store: Store, job: JobId, measure: Measure | None = None) -> Affini
         UserError: The job has one task, or its supernet is not trained or not as it was trained.
     """
     record = store.job(job)
-    folder, spec = store.folder(record.id), record.spec
+    folder, spec = store.folder(record.id), trusted_spec(store, record.id)
     if len(spec.tasks) < 2:
         raise UserError(
             f"an affinity is between two tasks or more: job {record.id} has {spec.tasks[0].name} alone; "
@@ -145,7 +146,7 @@ def stored(store: Store, job: JobId) -> Affinity | None:
     """Return what was measured before, whole and as it was written; None where it was not."""
     for artifact in store.artifacts(job, AFFINITY):
         if artifact.path.is_file() and sha256(artifact.path) == artifact.sha256:
-            return Affinity.from_json(artifact.path.read_text(encoding="utf-8"))
+            return stored_affinity(artifact.path)
     return None
 
 

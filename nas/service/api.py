@@ -12,7 +12,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from hw_profiles.devices import load_device
+from optuna.exceptions import OptunaError
+from sqlalchemy.exc import SQLAlchemyError
+
+from hw_profiles.devices import job_device
 from nas.core import (
     ArchConfig,
     JobId,
@@ -32,12 +35,15 @@ from nas.service.driver import run
 from nas.service.exporting import export_arch
 from nas.service.idle import idle_options
 from nas.service.job_data import job_data, stored_data
+from nas.service.jobchecks import check_own
 from nas.service.jobfile import read_job
 from nas.service.lease import is_driven, taken
 from nas.service.reuse import REUSED, adopt
 from nas.service.stages.search import SEARCH
+from nas.service.trust import remember, trusted_spec
 from nas.service.workers import FileWorker, ProfileWorker, job_definition
 from nas.store import SqlStore
+from nas.store.answers import reason_of
 from nas.supernet import SpaceDefinition
 
 __all__ = [
@@ -55,12 +61,18 @@ __all__ = [
 
 
 def create(store: SqlStore, spec: JobSpec) -> JobId:
-    """Store a job to be run and return its id. Its log says which of its options change nothing.
+    """Store a job of this user's to be run and return its id; what it brings along is imported, and may run from now on.
+
+    The job's log says which of its options change nothing.
 
     Raises:
-        UserError: It reuses the supernet of a job that does not exist, is not trained, or is of another kind.
+        UserError: What it brings along cannot be imported, or it reuses the supernet of a job that does not exist, is not
+            trained, or is of another kind.
     """
-    job = store.create_job(adopt(store, spec))
+    adopted = adopt(store, spec)
+    check_own(spec)
+    remember(spec)
+    job = store.create_job(adopted)
     for sentence in idle_options(spec):
         store.log(job, sentence, "warning")
     return job
@@ -79,9 +91,10 @@ def resume_in_background(store: SqlStore, job: JobId) -> None:
     What it prints is in ``driver.log`` in the job's folder.
 
     Raises:
-        UserError: The job is done, or another driver runs it.
+        UserError: The job is done, another driver runs it, or it brings along code that may not run.
         NasError: The driver ended before it had the job; the job has failed, and its error is the log's last line.
     """
+    trusted_spec(store, job)
     record = store.job(job)
     if is_driven(record):
         raise taken(record)
@@ -160,7 +173,7 @@ def export(
             raise NotFoundError(f"{key!r} {what} of job {job}; {nearest(key, [row.arch.key for row in rows])}")
         chosen = found[0]
     else:
-        cost = f"latency_ms@{spec.devices[0]}"
+        cost = f"latency_ms@{job_device(spec, spec.devices[0]).name}"
         chosen = recommend(front(rows, spec.objectives), limits, preference, cost)
     return export_arch(store, job, chosen, out)
 
@@ -183,15 +196,31 @@ def profile_job(store: SqlStore, job: JobId, arch: str = "largest", device: str 
         DeviceError: There is no such device.
     """
     known = {row.arch.key: row.arch for row in store.evaluations(job)} | {row.arch.key: row.arch for row in store.profiles(job)}
-    return _profile(store.job(job).spec, arch, device, known)
+    return _profile(trusted_spec(store, job), arch, device, known)
 
 
 def write_optuna(store: SqlStore, job: JobId, storage_url: str) -> str:
-    """Write a job's search into an Optuna storage and return the study's name."""
-    spec = store.job(job).spec
+    """Write a job's search into an Optuna storage and return the study's name.
+
+    Args:
+        store: Holds the job.
+        job: Its id.
+        storage_url: What Optuna takes, such as ``sqlite:///study.db``, or the path of a SQLite file.
+
+    Raises:
+        UserError: The storage cannot be opened.
+    """
+    spec = trusted_spec(store, job)
     space = job_definition(spec, stored_data(store, job)).space
     rows = [*store.evaluations(job, REUSED), *store.evaluations(job, SEARCH)]
-    return to_optuna(space, spec.objectives, rows, storage_url, f"{spec.name}-{job}")
+    path = None if "://" in storage_url else Path(storage_url).expanduser().absolute()
+    try:
+        return to_optuna(space, spec.objectives, rows, f"sqlite:///{path}" if path else storage_url, f"{spec.name}-{job}")
+    except (SQLAlchemyError, OptunaError, ImportError) as error:
+        raise UserError(
+            f"an Optuna storage is a path or an URL such as sqlite:///study.db, whose folder or server is there: this one "
+            f"cannot be opened ({reason_of(error)}); name another --storage"
+        ) from error
 
 
 def demo_spec() -> JobSpec:
@@ -203,7 +232,8 @@ def _profile(spec: JobSpec, arch: str, device: str | None, known: Mapping[str, A
     definition = job_definition(spec, job_data(spec))
     picked = _find(definition, arch, known)
     name = device or spec.devices[0]
-    worker = ProfileWorker(load_device(name))
+    target = job_device(spec, name)
+    worker, name = ProfileWorker(target), target.name
     worker.use_reference(worker.calibrate()[1])
     content, counted = FileWorker(spec, None).file(picked)
     latency = worker.measure(content, thorough=False)

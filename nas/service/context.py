@@ -13,6 +13,7 @@ from nas.data import MultiTaskData
 from nas.service.executors import Executor
 from nas.service.job_data import begin_data
 from nas.service.lease import Lease
+from nas.service.trust import trusted_spec
 from nas.service.workers import searched_definition
 from nas.service.workplace import take_workplace
 from nas.supernet import SpaceDefinition
@@ -34,7 +35,7 @@ class JobContext:
 
     def __init__(self, store: Store, job: JobId, executor: Executor, lease: Lease | None = None) -> None:
         self.store, self.job, self.executor = store, job, executor
-        self.spec: JobSpec = store.job(job).spec
+        self.spec: JobSpec = trusted_spec(store, job)
         self.folder: Path = store.folder(job)
         self.workplace = take_workplace(self.folder)
         self._lease = lease

@@ -33,6 +33,7 @@ from nas.service.reuse import REUSED
 from nas.service.stages.fit import predicted_latency
 from nas.service.stages.search import SEARCH
 from nas.service.stages.verify import VERIFY
+from nas.service.trust import trusted_spec
 from nas.service.workers import searched_definition
 from nas.supernet import SpaceDefinition
 from nas.train.checkpoint import sha256
@@ -67,7 +68,7 @@ def _made(store: Store, job: JobId) -> ControlTable:
                 f"control needs a trained and searched supernet: stage {stage} of job {job} is {stages[stage].state}; "
                 f"let the job finish, or go on with nas resume {job}"
             )
-    spec = store.job(job).spec
+    spec = trusted_spec(store, job)
     definition = searched_definition(spec, stored_data(store, job))
     rows = [*store.evaluations(job, REUSED), *store.evaluations(job, SEARCH)]
     table = _table(store, job, definition, [row for row in rows if not row.failure])
@@ -78,7 +79,7 @@ def _made(store: Store, job: JobId) -> ControlTable:
 
 
 def _table(store: Store, job: JobId, definition: SpaceDefinition, rows: Sequence[Evaluation]) -> ControlTable:
-    spec, space = store.job(job).spec, definition.space
+    spec, space = trusted_spec(store, job), definition.space
     tasks = tuple(task.name for task in spec.tasks)
     rows = [row for row in rows if all(math.isfinite(row.metrics.get(f"error.{task}", math.nan)) for task in tasks)]
     if len(rows) < LEAST_ROWS:

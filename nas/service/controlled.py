@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from hw_profiles.devices import load_device
+from hw_profiles.devices import job_device
 from nas.core import ArchConfig, DeviceError, Evaluation, JobId, Objective, ObjectiveError, Source, Stage, Store, UserError
 from nas.core.control import Controlled
 from nas.core.stopwatch import parted
@@ -20,6 +20,7 @@ from nas.service.exporting import export_arch
 from nas.service.job_data import stored_data
 from nas.service.stages.search import not_finite
 from nas.service.stages.verify import VERIFY, keep_picture
+from nas.service.trust import trusted_spec
 from nas.service.workers import EvalWorker, ProfileWorker
 from nas.tasks import KINDS
 from nas.tasks.delta import delta_m
@@ -67,7 +68,7 @@ def export_controlled(
     table, asked = control_table(store, job), budget
     assert budget.limit is not None, "an upper bound"
     table.decoders(budget, preference)  # raises where the budget or the preferences cannot be met
-    if budget.device and load_device(budget.device).resource:
+    if budget.device and job_device(store.job(job).spec, budget.device).resource:
         raise DeviceError(f"an export measures on this machine: {budget.device} is another; budget a local device")
     found: list[Evaluation] = []
     for _ in range(ATTEMPTS):
@@ -111,7 +112,7 @@ def measured(store: Store, job: JobId, arch: ArchConfig) -> Evaluation:
         for row in store.evaluations(job, stage):
             if row.arch == arch and not row.failure:
                 return row
-    spec, folder = store.job(job).spec, store.folder(job)
+    spec, folder = trusted_spec(store, job), store.folder(job)
     found, content, picture = EvalWorker(spec, folder, torch.get_num_threads()).verify(arch)
     metrics, seconds = parted(found)
     stages = store.stages(job)
@@ -123,7 +124,7 @@ def measured(store: Store, job: JobId, arch: ArchConfig) -> Evaluation:
     if bad:
         raise UserError(f"subnet {arch.key} cannot be measured: {not_finite(bad, metrics)}")
     std, prints = {}, []
-    for device in map(load_device, spec.devices):
+    for device in (job_device(spec, name) for name in spec.devices):
         if device.resource:
             continue  # another machine
         worker = ProfileWorker(device)

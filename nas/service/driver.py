@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +22,7 @@ from nas.service.context import JobContext
 from nas.service.executors import make_executor
 from nas.service.lease import Lease, leased
 from nas.service.readiness import check_ready
+from nas.service.trust import trusted_spec
 
 Step = tuple[Stage, Callable[[JobContext], None]]
 TOGETHER: tuple[tuple[Step, ...], ...] = (
@@ -50,11 +50,13 @@ def run(store: Store, job: JobId) -> JobState:
         job: Its id.
 
     Raises:
-        UserError: Another driver runs the job, or a mistake of the user's that shows only now.
+        UserError: Another driver runs the job, it brings along code that may not run, or a mistake of the user's that shows
+            only now.
         CancelledError: The job was cancelled meanwhile; its state says so.
         LostLeaseError: Another driver has taken the job over; nothing more was written.
         NasError: A stage failed; the job's state and error say so.
     """
+    trusted_spec(store, job)
     with leased(store, job) as lease:
         return drive(lease)
 
@@ -62,8 +64,7 @@ def run(store: Store, job: JobId) -> JobState:
 def drive(lease: Lease) -> JobState:
     """Do what `run` does with a job that is this process's already."""
     store, job = lease.store, lease.job
-    # Ray prints the death of a worker on standard output, which belongs to what the command line answers.
-    with contextlib.redirect_stdout(sys.stderr), _terminable():
+    with _terminable():
         try:
             if not store.set_state(job, JobState.RUNNING, expected=(JobState.QUEUED, JobState.DONE)):
                 raise CancelledError(f"job {job} was cancelled before it began")

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from hw_profiles.devices import fingerprint, load_device
+from hw_profiles.devices import fingerprint, job_device
 from hw_profiles.timing import LatencyMeter
-from nas.core import Artifact, Evaluation, ExportError, JobId, Store
+from nas.core import Artifact, Device, Evaluation, ExportError, Fingerprint, JobId, Store, UserError
 from nas.core.refinement import has_own_weights, inherited_arch
+from nas.core.unforeseen import one_line
 from nas.data import MultiTaskData
 from nas.export import CardFacts, export_model
 from nas.service.candidates import CandidateFiles, file_metrics, kept_file, samples
 from nas.service.job_data import stored_data
+from nas.service.trust import trusted_spec
 from nas.service.workers import CHECKPOINT, job_definition, job_evaluator
 from nas.supernet import MultiTaskNet
 from nas.tasks import task_kind
@@ -40,13 +43,13 @@ def export_arch(store: Store, job: JobId, row: Evaluation, out: Path | None) -> 
     Raises:
         ExportError: The file differs from torch, or its accuracy or latency from what was verified. No file is left.
     """
-    spec, folder = store.job(job).spec, store.folder(job)
+    spec, folder = trusted_spec(store, job), store.folder(job)
+    target, name = place_of(out, folder / "exports", row.arch.key)
     data = stored_data(store, job)
     module = _module(store, job, row, data).cpu()
-    device = load_device(spec.devices[0])
-    here = fingerprint(device)
-    meter = LatencyMeter(device)
-    meter = LatencyMeter(device, store.reference_ms(device.name, here.key, meter.calibrate()))
+    device = job_device(spec, spec.devices[0])
+    measured_on = _measured_on(store, job, row, device)
+    here = device.resource is None and measured_on == fingerprint(device)
     metric = f"latency_ms@{device.name}"
 
     def measure(path: Path) -> Mapping[str, float]:
@@ -58,7 +61,9 @@ def export_arch(store: Store, job: JobId, row: Evaluation, out: Path | None) -> 
             same = abs(own - verified) <= ERROR_TOLERANCE * max(abs(verified), 1e-9)  # False where one is no number
             if not same and not (math.isnan(own) and math.isnan(verified)):
                 raise _lost(error, own, verified, ERROR_TOLERANCE)
-        if row.device is not None and here.key in row.device.split(","):
+        if here and measured_on is not None:
+            reference_ms = store.reference_ms(device.name, measured_on.key, LatencyMeter(device).calibrate())
+            meter = LatencyMeter(device, reference_ms)
             at_most = row.metrics[metric] * (1 + LATENCY_TOLERANCE)
             for _ in range(LATENCY_ATTEMPTS):
                 measured[metric] = meter.measure_thoroughly(path).ms
@@ -81,24 +86,63 @@ def export_arch(store: Store, job: JobId, row: Evaluation, out: Path | None) -> 
         data=data.name,
         split=row.split,
         device=device.name,
-        fingerprint=here,
+        fingerprint=measured_on,
         checkpoint=row.checkpoint,
         seed=row.seed,
     )
-    name, target = row.arch.key, folder / "exports"
-    if out is not None:
-        name, target = (out.stem, out.parent) if out.suffix == ".onnx" else (name, out)
     content = kept_file(store, job, row.arch) or CandidateFiles(spec, data, folder).content(module, row.arch)
-    made = export_model(module, facts, target.resolve(), name, samples(data), measure, content)
-    store.add_artifact(job, Artifact("onnx", made.onnx, sha256(made.onnx), row.arch.key))
-    store.add_artifact(job, Artifact("card", made.json, sha256(made.json), row.arch.key))
-    store.add_artifact(job, Artifact("card", made.markdown, sha256(made.markdown), row.arch.key))
+    made = export_model(module, facts, target, name, samples(data), measure, content)
+    if store.writable:  # or it is somebody else's, and keeps no record of what others take from it
+        store.add_artifact(job, Artifact("onnx", made.onnx, sha256(made.onnx), row.arch.key))
+        store.add_artifact(job, Artifact("card", made.json, sha256(made.json), row.arch.key))
+        store.add_artifact(job, Artifact("card", made.markdown, sha256(made.markdown), row.arch.key))
     return made.onnx
+
+
+def place_of(out: Path | None, usual: Path, key: str) -> tuple[Path, str]:
+    """Return the folder of an export, which exists, and the name of its files.
+
+    Args:
+        out: What was asked for: a file ending in ``.onnx``, or a folder; a folder that exists is one, whatever it is called.
+        usual: The folder where nothing was asked for.
+        key: The name where none was asked for.
+
+    Raises:
+        UserError: There is a file where the folder should be, or the folder cannot be made or written.
+    """
+    out = usual if out is None else out.expanduser()
+    is_file = out.suffix.lower() == ".onnx" and not out.is_dir()
+    folder, name = (out.parent, out.stem) if is_file else (out, key)
+    try:
+        folder = folder.resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"an export is written as NAME.onnx or into a folder of yours: {out} cannot be ({one_line(error)}); "
+            "name another --out"
+        ) from None
+    taken = next((path for path in (folder / f"{name}{end}" for end in (".onnx", ".json", ".md")) if path.is_dir()), None)
+    if taken is not None:
+        raise UserError(f"an export is three files: {taken} is a folder; name another --out")
+    return folder, name
+
+
+def _measured_on(store: Store, job: JobId, row: Evaluation, device: Device) -> Fingerprint | None:
+    """Return what the latency of an evaluation was measured on; None where it has none, or nothing tells."""
+    keys = (row.device or "").split(",")
+    if f"latency_ms@{device.name}" not in row.metrics:
+        return None
+    seen = [profile.fingerprint for profile in store.profiles(job) if profile.device == device.name]
+    if device.resource is None:
+        seen.append(fingerprint(device))
+    return next((each for each in reversed(seen) if each.key in keys), None)
 
 
 def _module(store: Store, job: JobId, row: Evaluation, data: MultiTaskData) -> MultiTaskNet:
     """Return the network of a verified evaluation with the weights it was verified with: the supernet's, or its own."""
-    spec, folder = store.job(job).spec, store.folder(job)
+    spec, folder = trusted_spec(store, job), store.folder(job)
     own = has_own_weights(row.arch)
     files = [artifact.path for artifact in store.artifacts(job, REFINED, row.arch.key)] if own else [folder / CHECKPOINT]
     for path in files:

@@ -9,6 +9,7 @@ from pathlib import Path
 from nas.core import Artifact, DataError, JobId, JobSpec, Store
 from nas.data import MultiTaskData, check_same, digests, keep, load_data, open_kept
 from nas.data.python import PREFIX
+from nas.service.trust import trusted_spec
 from nas.train.checkpoint import sha256
 
 FILE = "data.safetensors"
@@ -37,7 +38,7 @@ def begin_data(store: Store, job: JobId) -> MultiTaskData:
     Raises:
         DataError: The data cannot be loaded, or is not what it was.
     """
-    spec, path = store.job(job).spec, store.folder(job) / FILE
+    spec, path = trusted_spec(store, job), store.folder(job) / FILE
     loaded = load_data(spec.data, spec.tasks, spec.seed)
     found = digests(loaded)
     former = spec.training.reuse
@@ -60,7 +61,7 @@ def stored_data(store: Store, job: JobId) -> MultiTaskData:
     Raises:
         DataError: The data cannot be loaded, or is not what it was when the job began.
     """
-    spec, folder = store.job(job).spec, store.folder(job)
+    spec, folder = trusted_spec(store, job), store.folder(job)
     data = job_data(spec, folder)
     if not (folder / FILE).is_file() and (before := _recorded(store, job)):
         check_same(digests(data), before, "when the job began")

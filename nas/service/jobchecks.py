@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.core import ArchError, DataSpec, Device, InputSpec, JobSpec, SearchSpace, Task, nearest
+from nas.core.importing import PREFIX
 from nas.service.objectivechecks import check_objectives
 from nas.service.yaml_lines import Document, dotted
 from nas.service.yaml_lines import Path as Place
@@ -70,8 +71,8 @@ def check(spec: JobSpec, document: Document, folder: Path) -> JobSpec:
     tasks = _tasks(spec, document)
     _space(spec, tasks, document)
     devices = _devices(spec, document, folder)
-    spec = dataclasses.replace(spec, devices=tuple(path for path, _ in devices))
-    return check_objectives(spec, [device.name for _, device in devices], tasks, document)
+    names = tuple(device.name for device in devices)
+    return check_objectives(dataclasses.replace(spec, devices=names, targets=devices), names, tasks, document)
 
 
 def _ranges(spec: JobSpec, document: Document) -> None:
@@ -159,6 +160,8 @@ def _space(spec: JobSpec, tasks: Sequence[Task] | None, document: Document) -> N
     with document.at(("space", "name")):
         options = space_options(spec.space.name)
     _known_options(spec.space.options, options, "space", document)
+    if spec.space.name.startswith(PREFIX):
+        return  # a check imports nothing; `check_own` does once the job is the user's to run
     # Where only loading the data tells kinds and shape, stand-ins do: no option depends on them.
     shape = known_shape(spec.data) or (3, 64, 64)
     input = InputSpec(*shape, mean=(0.0,) * shape[0], std=(1.0,) * shape[0])
@@ -187,6 +190,23 @@ def check_enough(space: SearchSpace) -> None:
             f"a search chooses among at least {LEAST_SUBNETS} architectures: these options of space {space.name!r} give "
             f"{count}; add a width, depth or resolution that makes another network"
         )
+
+
+def check_own(spec: JobSpec) -> None:
+    """Import what a job brings along and check what only that tells. The job is about to run as whoever calls this.
+
+    Raises:
+        UserError: The module of the data or of the space cannot be imported, or the space cannot be made of its options.
+    """
+    from nas.data import find_function
+    from search_spaces import make_space
+
+    if spec.data.name.startswith(PREFIX):
+        find_function(spec.data.name)
+    if spec.space.name.startswith(PREFIX):
+        input = InputSpec(3, 64, 64, (0.0,) * 3, (1.0,) * 3)
+        definition = make_space(spec.space.name, spec.space.options, [Task("task", "classification", 2)], input)
+        _branching(spec, definition, Document({}, {}))
 
 
 def _branching(spec: JobSpec, definition: object, document: Document) -> None:
@@ -219,8 +239,8 @@ def _known_options(given: Mapping[str, Any], allowed: Sequence[str] | None, part
             raise document.error((part, "options", option), f"{part}.options has no key {option!r}; {nearest(option, allowed)}")
 
 
-def _devices(spec: JobSpec, document: Document, folder: Path) -> list[tuple[str, Device]]:
-    """Return each device as (name or absolute path, device)."""
+def _devices(spec: JobSpec, document: Document, folder: Path) -> tuple[Device, ...]:
+    """Return the devices that names and paths name, as their files have them now."""
     from hw_profiles.devices import load_device
 
     if not spec.devices:
@@ -230,6 +250,6 @@ def _devices(spec: JobSpec, document: Document, folder: Path) -> list[tuple[str,
         if name.endswith((".yaml", ".yml")):
             name = str((folder / Path(name).expanduser()).resolve())
         with document.at(("devices", i)):
-            loaded.append((name, load_device(name)))
-    _unique([device.name for _, device in loaded], "devices", document)
-    return loaded
+            loaded.append(load_device(name))
+    _unique([device.name for device in loaded], "devices", document)
+    return tuple(loaded)

@@ -20,6 +20,7 @@ from nas.service.yaml_lines import Document, dotted
 # of its own takes none here, and `nas.core` does not know pydantic.
 _JOB = TypeAdapter(tuple[JobSpec], config=ConfigDict(extra="forbid", strict=True))
 
+FOUND = "targets"  # of a job, and no key of a job file: what its devices are is found where they are named
 _EXPECTED = {
     "string_type": "text",
     "int_type": "a whole number",
@@ -66,6 +67,9 @@ def _read(text: str, folder: Path) -> JobSpec:
     if not isinstance(document.value, dict):
         kind = "a list" if isinstance(document.value, list) else f"{str(document.value)[:40]!r}"
         raise JobFileError(f"a job file is a mapping of keys to values: this one is {kind}; start with name: my-job", 1)
+    if FOUND in document.value:
+        allowed = [field.name for field in dataclasses.fields(JobSpec) if field.name != FOUND]
+        raise document.error((FOUND,), f"a job file has no key {FOUND!r}; {nearest(FOUND, allowed)}")
     try:
         (spec,) = _JOB.validate_json(json.dumps([_long_form(document)]))
     except ValidationError as error:
@@ -148,7 +152,7 @@ def _annotations(path: tuple[str | int, ...]) -> tuple[Any, list[str]]:
             hint = get_args(hint)[0]
         elif dataclasses.is_dataclass(hint):
             hints = get_type_hints(hint)
-            fields = list(hints)
+            fields = [name for name in hints if name != FOUND]
             hint = hints.get(step)
     return hint, fields
 

@@ -69,9 +69,9 @@ def check_measured(spec: JobSpec, tasks: Sequence[Task]) -> None:
     Raises:
         ObjectiveError: Nobody measures an objective, or its direction is wrong.
     """
-    from hw_profiles.devices import load_device
+    from hw_profiles.devices import job_device
 
-    devices = [load_device(name).name for name in spec.devices]
+    devices = [job_device(spec, name).name for name in spec.devices]
     known = _metrics([task.name for task in tasks], devices, tasks)
     for objective in spec.objectives:
         if objective.metric not in known:
@@ -153,13 +153,15 @@ def _check_costs(objectives: Sequence[Objective], spec: JobSpec, document: Docum
     if not limited:
         return
     smallest = _smallest_cost(spec, size=any(objective.metric == "size_bytes" for _, objective in limited))
+    if smallest is None:
+        return
     for i, objective in limited:
         if objective.violation(smallest[objective.metric]) > 0:
             raise document.error(("objectives", i, "limit"), _unmet(objective, smallest[objective.metric]))
 
 
-def _smallest_cost(spec: JobSpec, size: bool) -> dict[str, float]:
-    """Return the cost of the smallest subnet. A user's own data is loaded for the size of its images.
+def _smallest_cost(spec: JobSpec, size: bool) -> dict[str, float] | None:
+    """Return the cost of the smallest subnet; None where it takes a user's own code, which a check does not run.
 
     Args:
         spec: The job.
@@ -169,18 +171,16 @@ def _smallest_cost(spec: JobSpec, size: bool) -> dict[str, float]:
     import torch
 
     from hw_profiles.counting import count_cost
-    from nas.data import known_shape, known_tasks, load_data
+    from nas.data import known_shape, known_tasks
     from nas.service.candidates import untrained_file
     from nas.supernet import blocks
     from search_spaces import make_space
 
     shape, offered = known_shape(spec.data), {task.name: task for task in known_tasks(spec.data) or ()}
-    if shape is None:
-        data = load_data(spec.data, spec.tasks, spec.seed)
-        tasks, input = data.tasks, data.input
-    else:
-        tasks = tuple(offered[task.name] for task in spec.tasks)
-        input = InputSpec(*shape, mean=(0.0,) * shape[0], std=(1.0,) * shape[0])  # which count for nothing
+    if shape is None or spec.space.name.startswith(PREFIX):
+        return None
+    tasks = tuple(offered[task.name] for task in spec.tasks)
+    input = InputSpec(*shape, mean=(0.0,) * shape[0], std=(1.0,) * shape[0])  # which count for nothing
     definition = make_space(spec.space.name, spec.space.options, tasks, input)
     with torch.device("meta"):  # shapes are enough
         network = definition.build(definition.space.smallest())

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +100,7 @@ def refine(store: Store, job: JobId, row: Evaluation, wanted: Refinement, say: S
             f"a network is refined from its subnet: {row.arch.key} was refined already; "
             f"give the key of its subnet, {inherited_arch(row.arch).key}"
         )
-    with leased(store, job) as lease, contextlib.redirect_stdout(sys.stderr):
+    with leased(store, job) as lease:
         executor = make_executor(record.spec.executor)
         context: JobContext | None = None
         try:

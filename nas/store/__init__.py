@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from nas.store.connection import connect
-from nas.store.location import locate
+from nas.store.location import home, locate, log_folders
 from nas.store.sql import SqlStore
 
-__all__ = ["SqlStore", "open_store"]
+__all__ = ["SqlStore", "home", "log_folders", "open_store"]
 
 
 def open_store(url: str | None = None, create: bool = True) -> SqlStore:
@@ -18,10 +18,12 @@ def open_store(url: str | None = None, create: bool = True) -> SqlStore:
         create: Whether an absent SQLite file is made and an empty database filled.
 
     Returns:
-        A `nas.core.Store`. Its jobs' folders are beside a SQLite file, else in the user's data folder.
+        A `nas.core.Store`. Its jobs' folders are beside a SQLite file, else in the user's data folder. A SQLite file that
+        cannot be written can be read.
 
     Raises:
         StoreError: It cannot be opened, or is absent and `create` is False.
     """
     location = locate(url)
-    return SqlStore(connect(location, create), location.home)
+    engine, writable = connect(location, create)
+    return SqlStore(engine, location.home, writable)

@@ -6,14 +6,13 @@ import dataclasses
 import hashlib
 import json
 import math
-import types
-import typing
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -35,13 +34,12 @@ from nas.core import (
     StageRecord,
     StageState,
 )
-from nas.core.json_text import number
 from nas.core.operator import Operator, OperatorTime
 from nas.store import models
+from nas.store.checked import INFINITY, load, numbers, of_kind, parsed
 
-Value = TypeVar("Value")
-INFINITY = "infinity"  # the only name in the object that stands for one
 Row = dict[str, Any]
+ID = re.compile(r"[a-z0-9]{1,64}")  # of a job: its folder is called so
 SILENCE = timedelta(seconds=30)  # a driver that was not heard of for longer is dead
 LIVE = (JobState.QUEUED, JobState.RUNNING, JobState.CANCELLING)  # states in which a job has a driver, or is about to
 
@@ -76,43 +74,13 @@ def dump(value: Any) -> str:
     return json.dumps(plain(value), separators=(",", ":"), allow_nan=False)
 
 
-def read(text: str) -> Any:
-    """Return plain values from what `dump` wrote, or an earlier version, which wrote NaN and Infinity as Python does."""
-    return json.loads(text, object_hook=lambda found: math.inf * found[INFINITY] if INFINITY in found else found)
-
-
-def _numbers(text: str) -> dict[str, float]:
-    return {name: number(value) for name, value in read(text).items()}
-
-
-def load(kind: type[Value], text: str) -> Value:
-    """Return the value of type `kind` whose JSON text is `text`."""
-    return cast(Value, _shape(kind, read(text)))
-
-
-@cache
-def _hints(kind: type) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
-
-
-def _shape(kind: Any, data: Any) -> Any:
-    """Return plain `data` as a value of the annotated type `kind`. A field that the data lacks takes its default."""
-    if dataclasses.is_dataclass(kind):
-        hints = _hints(cast(type, kind))
-        known = {field.name for field in dataclasses.fields(kind)}
-        return cast(Any, kind)(**{name: _shape(hints[name], item) for name, item in data.items() if name in known})
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (types.UnionType, typing.Union):  # X | None
-        return None if data is None else _shape(next(a for a in arguments if a is not types.NoneType), data)
-    if origin is tuple:
-        return tuple(_shape(arguments[0], item) for item in data)
-    if origin in (dict, Mapping):
-        return {name: _shape(arguments[1], item) for name, item in data.items()}
-    if kind is float:
-        return number(data)
-    if kind is Path or (isinstance(kind, type) and issubclass(kind, Enum)):
-        return kind(data)
-    return data
+@lru_cache(maxsize=65_536)
+def architecture(picks: str) -> ArchConfig:
+    """Return the architecture whose canonical JSON is `picks`; the same one each time, as it is frozen."""
+    found = parsed(picks)
+    if not isinstance(found, dict) or not all(type(option) in (int, float, str) for option in found.values()):
+        raise ValueError(f"an architecture maps choices to options: {picks!r:.60} does not")
+    return ArchConfig(found)
 
 
 def readable(text: str) -> str:
@@ -131,22 +99,37 @@ def job_row(job: str, spec: JobSpec, created: datetime) -> models.JobRow:
 
 
 def job_record(row: models.JobRow, folder: Path, now: datetime) -> JobRecord:
-    """Return a job as readers see it: one that has not ended and was not heard of for 30 seconds has lost its driver."""
-    state, heard = JobState(row.state), row.heartbeat or row.started or row.created
+    """Return a job as readers see it: one that has not ended and was not heard of for 30 seconds has lost its driver.
+
+    Raises:
+        ValueError: The row is damaged.
+    """
+    if not isinstance(row.id, str) or not ID.fullmatch(row.id):
+        raise ValueError(f"a job's id is letters and digits: {row.id!r:.60} is not")
+    started, ended, heartbeat = (_moment(getattr(row, name), name) for name in ("started", "ended", "heartbeat"))
+    created = of_kind(datetime, row.created, "created")
+    state, heard = JobState(row.state), heartbeat or started or created
     if state in LIVE and now - heard > SILENCE:
         state = JobState.CANCELLED if state is JobState.CANCELLING else JobState.INTERRUPTED
+    spec = load(JobSpec, row.spec)
+    if not (spec.tasks and spec.objectives and spec.devices):
+        raise ValueError("a job has tasks, objectives and devices, and this one has not")
     return JobRecord(
         id=row.id,
-        spec=load(JobSpec, row.spec),
+        spec=spec,
         state=state,
-        created=row.created,
+        created=created,
         folder=folder,
-        started=row.started,
-        ended=row.ended,
-        owner=row.owner,
-        heartbeat=row.heartbeat,
-        error=row.error,
+        started=started,
+        ended=ended,
+        owner=of_kind(str | None, row.owner, "owner"),
+        heartbeat=heartbeat,
+        error=of_kind(str | None, row.error, "error"),
     )
+
+
+def _moment(value: Any, name: str) -> datetime | None:
+    return cast("datetime | None", of_kind(datetime | None, value, name))
 
 
 def stage_rows(job: str, spec: JobSpec) -> list[models.StageRow]:
@@ -163,19 +146,19 @@ def stage_record(row: models.StageRow) -> StageRecord:
     return StageRecord(
         stage=Stage(row.stage),
         state=StageState(row.state),
-        done=row.done,
-        total=row.total,
-        unit=row.unit,
-        note=row.note,
-        started=row.started,
-        ended=row.ended,
-        result=read(row.result),
+        done=of_kind(int, row.done, "done"),
+        total=of_kind(int, row.total, "total"),
+        unit=of_kind(str, row.unit, "unit"),
+        note=of_kind(str, row.note, "note"),
+        started=_moment(row.started, "started"),
+        ended=_moment(row.ended, "ended"),
+        result=of_kind(dict[str, Any], parsed(row.result), "result"),
     )
 
 
 def event(row: models.EventRow) -> Event:
     """Return a line of the log."""
-    return Event(row.time, row.level, row.message)
+    return Event(of_kind(datetime, row.time, "time"), of_kind(str, row.level, "level"), of_kind(str, row.message, "message"))
 
 
 def curve_row(job: str, point: CurvePoint) -> Row:
@@ -184,9 +167,10 @@ def curve_row(job: str, point: CurvePoint) -> Row:
     return {"job_id": job, "name": point.name, "step": int(point.step), "value": None if math.isnan(value) else value}
 
 
-def curve_value(value: float | None) -> float:
-    """Return the value of a stored point."""
-    return math.nan if value is None else value
+def curve_point(row: Any) -> CurvePoint:
+    """Return a point of a curve from the columns of its row."""
+    number = math.nan if row.value is None else of_kind(float, row.value, "value")
+    return CurvePoint(of_kind(str, row.name, "name"), of_kind(int, row.step, "step"), number)
 
 
 def arch_row(arch: ArchConfig) -> Row:
@@ -214,21 +198,21 @@ def evaluation_row(job: str, value: Evaluation) -> Row:
     }
 
 
-def evaluation(row: models.EvaluationRow, picks: str) -> Evaluation:
-    """Return an evaluation from its row and the canonical JSON of its architecture."""
+def evaluation(row: Any) -> Evaluation:
+    """Return an evaluation from the columns of its row and `picks`, the canonical JSON of its architecture."""
     return Evaluation(
-        arch=ArchConfig.from_json(picks),
-        metrics=_numbers(row.metrics),
+        arch=architecture(row.picks),
+        metrics=numbers(row.metrics),
         source=Source(row.source),
-        stage=row.stage,
-        split=row.split,
-        device=row.device or None,
-        checkpoint=row.checkpoint,
-        seed=row.seed,
-        std=_numbers(row.std),
-        failure=row.failure,
-        made=row.made,
-        seconds=_numbers(row.seconds) if row.seconds else {},
+        stage=of_kind(str, row.stage, "stage"),
+        split=of_kind(str, row.split, "split"),
+        device=of_kind(str, row.device, "device") or None,
+        checkpoint=of_kind(str | None, row.checkpoint, "checkpoint"),
+        seed=of_kind(int, row.seed, "seed"),
+        std=numbers(row.std),
+        failure=of_kind(str, row.failure, "failure"),
+        made=_moment(row.made, "made"),
+        seconds=numbers(row.seconds) if row.seconds else {},
     )
 
 
@@ -250,11 +234,14 @@ def profile_row(job: str, value: Profile) -> Row:
     }
 
 
-def profile(row: models.ProfileRow, picks: str, made_on: models.FingerprintRow) -> Profile:
+def profile(row: Sequence[Any]) -> Profile:
     """Return a profile from its row, the canonical JSON of its architecture and its fingerprint."""
-    fingerprint = Fingerprint(made_on.cpu, made_on.cores, made_on.onnxruntime, made_on.provider, made_on.threads)
-    latency, metrics = load(Latency, row.latency), _numbers(row.metrics)
-    return Profile(ArchConfig.from_json(picks), row.device, fingerprint, latency, metrics, _operators(row.operators))
+    found, picks, made_on = row
+    fields = ("cpu", "cores", "onnxruntime", "provider", "threads")
+    fingerprint = of_kind(Fingerprint, {name: getattr(made_on, name) for name in fields}, "fingerprint")
+    latency, metrics = load(Latency, found.latency), numbers(found.metrics)
+    device = of_kind(str, found.device, "device")
+    return Profile(architecture(picks), device, fingerprint, latency, metrics, _operators(found.operators))
 
 
 def _operator_rows(operators: Sequence[OperatorTime]) -> str | None:
@@ -268,7 +255,7 @@ def _shapes(op: Operator) -> list[list[int]]:
 
 
 def _operators(text: str | None) -> tuple[OperatorTime, ...]:
-    rows = read(text) if text else []
+    rows = [] if text is None else parsed(text)
     return tuple(
         OperatorTime(Operator(name, kind, dtype, tuple(input), tuple(other), tuple(output)), ms)
         for name, kind, dtype, input, other, output, ms in rows
@@ -282,21 +269,32 @@ def predictor_row(job: str, report: PredictorReport, state: Mapping[str, Any]) -
 
 def predictor(row: models.PredictorRow) -> tuple[PredictorReport, dict[str, Any]]:
     """Return a predictor's report and state."""
-    return load(PredictorReport, row.report), read(row.state)
+    return load(PredictorReport, row.report), of_kind(dict[str, Any], parsed(row.state), "state")
 
 
-def artifact_row(job: str, value: Artifact) -> Row:
-    """Return the columns of an artifact."""
+def artifact_row(job: str, value: Artifact, folder: Path) -> Row:
+    """Return the columns of an artifact. A path in the job's folder is kept from there on: the folder may move."""
+    inside = value.path.is_relative_to(folder)
     return {
         "job_id": job,
         "kind": value.kind,
-        "path": str(value.path),
+        "path": str(value.path.relative_to(folder) if inside else value.path),
         "sha256": value.sha256,
         "key": value.key,
         "info": dump(value.info),
     }
 
 
-def artifact(row: models.ArtifactRow) -> Artifact:
-    """Return an artifact."""
-    return Artifact(row.kind, Path(row.path), row.sha256, row.key, read(row.info))
+def artifact(row: models.ArtifactRow, folder: Path) -> Artifact:
+    """Return an artifact of the job whose folder this is."""
+    path, kind, sha256 = (of_kind(str, getattr(row, name), name) for name in ("path", "kind", "sha256"))
+    key, info = of_kind(str | None, row.key, "key"), of_kind(dict[str, Any], parsed(row.info), "info")
+    return Artifact(kind, _placed(Path(path), folder), sha256, key, info)
+
+
+def _placed(path: Path, folder: Path) -> Path:
+    """Return where a file is; one that an earlier version stored with its full path may have moved with the job's folder."""
+    moved = str(path).partition(f"/{folder.parent.name}/{folder.name}/")[2]
+    if path.is_absolute() and moved and not path.exists():
+        return folder / moved
+    return folder / path

@@ -32,8 +32,20 @@ class Location:
 
 
 def home() -> Path:
-    """Return the user's data folder: ``NAS_HOME`` where set, else the one of the platform. It may not exist."""
-    return Path(os.environ.get("NAS_HOME") or user_data_dir("nas", appauthor=False)).expanduser().absolute()
+    """Return the user's data folder: ``NAS_HOME`` where set, else the one of the platform. It may not exist.
+
+    Raises:
+        StoreError: Nothing says where it is.
+    """
+    return _absolute(os.environ.get("NAS_HOME") or user_data_dir("nas", appauthor=False))
+
+
+def log_folders() -> list[Path]:
+    """Return where the details of unforeseen errors go, the best place first; none where there is no data folder."""
+    try:
+        return [home() / "logs"]
+    except StoreError:
+        return []
 
 
 def locate(url: str | None) -> Location:
@@ -44,7 +56,7 @@ def locate(url: str | None) -> Location:
     """
     text = url or os.environ.get("NAS_STORE") or str(home() / "nas.db")
     if "://" not in text:
-        return _file(Path(text))
+        return _file(text)
     try:
         parsed = make_url(text)
     except (ArgumentError, ValueError):
@@ -54,12 +66,19 @@ def locate(url: str | None) -> Location:
     if parsed.get_backend_name() == "sqlite":
         if not parsed.database or parsed.database == ":memory:":
             raise StoreError(f"a store is shared by several processes, so it cannot be in memory: got {text}; {FORMS}")
-        return _file(Path(parsed.database))
+        return _file(parsed.database)
     if parsed.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
         return Location(parsed.set(drivername="postgresql+psycopg"), home(), None)
     raise StoreError(f"a store is in SQLite or PostgreSQL: got {parsed.drivername}://; {FORMS}")
 
 
-def _file(path: Path) -> Location:
-    file = path.expanduser().absolute()
+def _absolute(text: str) -> Path:
+    try:
+        return Path(text).expanduser().absolute()
+    except (RuntimeError, OSError) as error:  # no such user, no home, or a working folder that was deleted
+        raise StoreError(f"a folder can be found: {text!r} cannot ({error}); set NAS_HOME, or write a full path") from None
+
+
+def _file(path: str) -> Location:
+    file = _absolute(path)
     return Location(URL.create("sqlite", database=str(file)), file.parent, file)

@@ -6,11 +6,31 @@ comes back as it was on both dialects.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from sqlalchemy import BigInteger, DateTime, Dialect, Double, ForeignKey, Index, Text, TypeDecorator, UniqueConstraint
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeEngine
+
+
+class _Moment(sqlite.DATETIME):
+    """A moment as SQLite keeps it, in text. Text that is none is handed on as it is: one damaged row hides no other."""
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
+        """Return what turns a stored value into a moment."""
+        parse = super().result_processor(dialect, coltype)
+        assert parse is not None, "SQLite keeps text"
+
+        def read(value: Any) -> Any:
+            try:
+                return parse(value)
+            except (TypeError, ValueError):
+                return value
+
+        return read
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -18,6 +38,12 @@ class UtcDateTime(TypeDecorator[datetime]):
 
     impl = DateTime(timezone=True)
     cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Return what the database keeps it as."""
+        if dialect.name == "sqlite":
+            return dialect.type_descriptor(_Moment())  # type: ignore[no-untyped-call]
+        return dialect.type_descriptor(DateTime(timezone=True))
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """Turn an aware moment into UTC."""
@@ -28,8 +54,8 @@ class UtcDateTime(TypeDecorator[datetime]):
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """Return an aware moment in UTC."""
-        if value is None:
-            return None
+        if not isinstance(value, datetime):
+            return value
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 

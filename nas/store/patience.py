@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
 
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DatabaseError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 
-from nas.core import StoreError
+from nas.store.answers import reason_of, unanswered
 
 PATIENCE_S = 90.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 8.0  # each pause is twice the one before
@@ -39,13 +39,15 @@ def patient(method: Method) -> Method:
                 result = method(store, *args, **kwargs)
                 store.away = False
                 return result
-            except (OperationalError, InterfaceError) as error:
+            except IntegrityError:  # a mistake of ours, not of the database
+                raise
+            except (DatabaseError, InterfaceError) as error:
                 left = began + patience_s - time.monotonic()
                 if not _passes(error) or left <= 0:
                     store.away = True
-                    raise _unanswered(error) from error
+                    raise unanswered(error, store.place) from error
                 if pause == FIRST_PAUSE_S:
-                    log.warning("the store does not answer (%s); it is asked again for %.0f s", _reason(error), left)
+                    log.warning("the store does not answer (%s); it is asked again for %.0f s", reason_of(error), left)
                 time.sleep(min(pause, left))
                 pause = min(2 * pause, LONGEST_PAUSE_S)
 
@@ -54,14 +56,8 @@ def patient(method: Method) -> Method:
 
 def _passes(error: DBAPIError) -> bool:
     """Return whether waiting may help: a server that is away, a lock that another process holds."""
+    if not isinstance(error, OperationalError | InterfaceError):
+        return False
     if hasattr(error.orig, "sqlite_errorcode"):
         return "locked" in str(error.orig)
     return getattr(error.orig, "sqlstate", None) not in LASTING
-
-
-def _unanswered(error: DBAPIError) -> StoreError:
-    return StoreError(f"the store did not answer: {_reason(error)}; check its disk or server and try again")
-
-
-def _reason(error: DBAPIError) -> str:
-    return str(error.orig).strip().splitlines()[0]

@@ -30,7 +30,9 @@ from nas.core import (
     StageState,
     StoreError,
 )
+from nas.core.unforeseen import one_line
 from nas.store import encoding
+from nas.store.damage import REMEDY, Damages
 from nas.store.encoding import SILENCE, readable
 from nas.store.models import (
     ArchitectureRow,
@@ -58,11 +60,17 @@ class SqlStore(Transactions):
     Args:
         engine: On a schema that is up to date, as `nas.store.connection.connect` gives it.
         home: The folder that holds ``jobs/``.
+        writable: Whether anything can be stored.
+
+    Attributes:
+        damages: What could not be read, and was left out of what was returned.
     """
 
-    def __init__(self, engine: Engine, home: Path) -> None:
+    def __init__(self, engine: Engine, home: Path, writable: bool = True) -> None:
         super().__init__(engine)
         self._home = home
+        self.writable = writable
+        self.damages = Damages()
 
     @property
     def url(self) -> str:
@@ -96,7 +104,8 @@ class SqlStore(Transactions):
         """See `nas.core.Store`."""
         with self.read() as session:
             moment = clock(session)
-            return [self._record(row, moment) for row in session.scalars(select(JobRow).order_by(JobRow.number.desc()))]
+            rows = session.scalars(select(JobRow).order_by(JobRow.number.desc()))
+            return self.damages.readable("jobs", "", rows, lambda row: self._record(row, moment))
 
     @patient
     def job(self, job: str) -> JobRecord:
@@ -110,9 +119,12 @@ class SqlStore(Transactions):
             if not found:
                 raise NotFoundError("the store holds no job yet; submit one first" if wanted == "latest" else unknown_job(job))
             if wanted != "latest" and len(found) > 1:
-                ids = ", ".join(row.id for row in found)
+                ids = ", ".join(str(row.id) for row in found)
                 raise NotFoundError(f"the start of a job's id names one job only: {job!r} fits {ids}; write more of it")
-            return self._record(found[0], clock(session))
+            try:
+                return self._record(found[0], clock(session))
+            except Exception as error:
+                raise _damaged("jobs", found[0].id, error) from error
 
     @patient
     def set_state(
@@ -185,7 +197,10 @@ class SqlStore(Transactions):
         with self.read() as session:
             job_row(session, job)
             rows = session.scalars(select(StageRow).where(StageRow.job_id == job).order_by(StageRow.position))
-            return {record.stage: record for record in map(encoding.stage_record, rows)}
+            try:
+                return {record.stage: record for record in map(encoding.stage_record, rows)}
+            except Exception as error:  # a job without one of its stages would be another job
+                raise _damaged("stages", job, error) from error
 
     def log(self, job: JobId, message: str, level: str = "info") -> None:
         """See `nas.core.Store`."""
@@ -201,12 +216,12 @@ class SqlStore(Transactions):
                 session.add(EventRow(**line))
 
     @patient
-    def events(self, job: JobId) -> list[Event]:
+    def events(self, job: JobId, last: int | None = None) -> list[Event]:
         """See `nas.core.Store`."""
+        query = select(EventRow).where(EventRow.job_id == job).order_by(EventRow.id.desc()).limit(last)
         with self.read() as session:
             job_row(session, job)
-            rows = session.scalars(select(EventRow).where(EventRow.job_id == job).order_by(EventRow.id))
-            return [encoding.event(row) for row in rows]
+            return self.damages.readable("events", job, session.scalars(query), encoding.event)[::-1]
 
     @patient
     def add(self, job: JobId, rows: Iterable[Evaluation]) -> int:
@@ -220,15 +235,16 @@ class SqlStore(Transactions):
     @patient
     def evaluations(self, job: JobId, stage: str | None = None) -> list[Evaluation]:
         """See `nas.core.Store`."""
-        query = select(EvaluationRow, ArchitectureRow.picks).join(
-            ArchitectureRow, ArchitectureRow.key == EvaluationRow.arch_key
-        )
+        row = EvaluationRow  # its columns, as objects of ten thousand rows take seconds to make
+        names = ("metrics", "source", "stage", "split", "device", "checkpoint", "seed", "std", "failure", "made", "seconds")
+        columns = [getattr(row, name) for name in names]
+        query = select(*columns, ArchitectureRow.picks).join(ArchitectureRow, ArchitectureRow.key == EvaluationRow.arch_key)
         query = query.where(EvaluationRow.job_id == job).order_by(EvaluationRow.id)
         if stage is not None:
             query = query.where(EvaluationRow.stage == stage)
         with self.read() as session:
             job_row(session, job)
-            return [encoding.evaluation(row, picks) for row, picks in session.execute(query)]
+            return self.damages.readable("evaluations", job, session.execute(query), encoding.evaluation)
 
     @patient
     def add_curve(self, job: JobId, points: Iterable[CurvePoint]) -> None:
@@ -245,8 +261,9 @@ class SqlStore(Transactions):
         found: dict[str, list[tuple[int, float]]] = {}
         with self.read() as session:
             job_row(session, job)
-            for name, step, value in session.execute(query.order_by(CurveRow.name, CurveRow.step)):
-                found.setdefault(name, []).append((step, encoding.curve_value(value)))
+            rows = session.execute(query.order_by(CurveRow.name, CurveRow.step))
+            for point in self.damages.readable("curve_points", job, rows, encoding.curve_point):
+                found.setdefault(point.name, []).append((point.step, point.value))
         return found
 
     @patient
@@ -268,11 +285,15 @@ class SqlStore(Transactions):
         query = query.join(FingerprintRow, FingerprintRow.key == ProfileRow.fingerprint).order_by(ProfileRow.id)
         with self.read() as session:
             job_row(session, job)
-            return [encoding.profile(*found) for found in session.execute(query)]
+            return self.damages.readable("profiles", job, session.execute(query), encoding.profile)
 
     @patient
     def reference_ms(self, device: str, fingerprint: str, measured: float) -> float:
         """See `nas.core.Store`."""
+        if not self.writable:
+            with self.read() as session:
+                stored = session.get(DeviceRow, (device, fingerprint))
+                return measured if stored is None else stored.reference_ms
         with self.write() as session:
             insert(session, DeviceRow, [{"name": device, "fingerprint": fingerprint, "reference_ms": float(measured)}])
             return session.get_one(DeviceRow, (device, fingerprint)).reference_ms
@@ -290,14 +311,14 @@ class SqlStore(Transactions):
         with self.read() as session:
             job_row(session, job)
             rows = session.scalars(select(PredictorRow).where(PredictorRow.job_id == job).order_by(PredictorRow.target))
-            return [encoding.predictor(row) for row in rows]
+            return self.damages.readable("predictors", job, rows, encoding.predictor)
 
     @patient
     def add_artifact(self, job: JobId, artifact: Artifact) -> None:
         """See `nas.core.Store`."""
         with self.write() as session:
             job_row(session, job)
-            insert(session, ArtifactRow, [encoding.artifact_row(job, artifact)], replace=("job_id", "path"))
+            insert(session, ArtifactRow, [encoding.artifact_row(job, artifact, self._path(job))], replace=("job_id", "path"))
 
     @patient
     def artifacts(self, job: JobId, kind: str | None = None, key: str | None = None) -> list[Artifact]:
@@ -309,7 +330,8 @@ class SqlStore(Transactions):
             query = query.where(ArtifactRow.key == key)
         with self.read() as session:
             job_row(session, job)
-            return [encoding.artifact(row) for row in session.scalars(query)]
+            folder = self._path(job)
+            return self.damages.readable("artifacts", job, session.scalars(query), lambda row: encoding.artifact(row, folder))
 
     @patient
     def folder(self, job: JobId) -> Path:
@@ -319,15 +341,24 @@ class SqlStore(Transactions):
         return self._make_folder(job)
 
     def _make_folder(self, job: JobId) -> Path:
-        folder = self._home / "jobs" / job
+        folder = self._path(job)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(f"a job needs a folder that can be written: {folder} ({error.strerror}); set NAS_HOME") from error
         return folder
 
+    def _path(self, job: JobId) -> Path:
+        return self._home / "jobs" / job
+
     def _record(self, row: JobRow, moment: datetime) -> JobRecord:
-        return encoding.job_record(row, self._home / "jobs" / row.id, moment)
+        return encoding.job_record(row, self._path(str(row.id)), moment)
+
+
+def _damaged(table: str, job: JobId, error: Exception) -> StoreError:
+    return StoreError(
+        f"the store's table {table} is damaged at job {job}: {one_line(error)}; {REMEDY}; nas jobs lists the others"
+    )
 
 
 class LeasedStore(SqlStore):

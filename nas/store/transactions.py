@@ -31,6 +31,8 @@ class Transactions:
         self.engine = engine
         self.away = False
         self._writing = engine.execution_options(begin="IMMEDIATE")
+        server = engine.dialect.name != "sqlite"
+        self.place = engine.url.render_as_string() if server else str(engine.url.database)
 
     @contextmanager
     def read(self) -> Iterator[Session]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -246,6 +248,37 @@ def test_what_the_store_does_not_hold_is_a_sentence(
     absent = tmp_path / "absent.db"
     assert len(visit(str(absent), monkeypatch).warning) == 1
     assert not absent.exists()
+
+
+def test_a_damaged_job_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = str(tmp_path / "nas.db")
+    whole, no_spec, no_stage = (synthetic_job.begin(store) for _ in range(3))
+    with sqlite3.connect(store) as connection:
+        connection.execute("UPDATE jobs SET spec = 'none' WHERE id = ?", [no_spec])
+        connection.execute("UPDATE stages SET result = '[' WHERE job_id = ?", [no_stage])
+        connection.execute("UPDATE curve_points SET value = 'high' WHERE job_id = ?", [whole])
+    connection.close()
+    seen = said(visit(store, monkeypatch))
+    assert f"<code>{whole}</code>" in seen
+    assert f"table stages is damaged at job {no_stage}" in seen
+    assert "table jobs has 1 damaged row" in seen
+    assert "table curve_points has" in said(visit(store, monkeypatch, "curves", job=whole))
+    assert f"table jobs is damaged at job {no_spec}" in said(visit(store, monkeypatch, "front", job=no_spec))
+
+
+def test_a_page_that_cannot_be_drawn_says_where_the_details_are(
+    finished: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store of a hostile job: its file of affinities is a folder, and what its evaluations measured is text."""
+    store, job = str(tmp_path / "nas.db"), finished[1]
+    shutil.copytree(Path(finished[0]).parent, tmp_path, dirs_exist_ok=True)
+    monkeypatch.setenv("NAS_HOME", str(tmp_path / "home"))
+    with sqlite3.connect(store) as connection:
+        connection.execute('UPDATE stages SET result = \'{"screening": 5, "test": 5}\' WHERE job_id = ?', [job])
+    connection.close()
+    for page in ("front", "candidates", "predictors", "curves", "log", "control", "affinity"):
+        seen = said(visit(store, monkeypatch, page, job=job))
+        assert "Traceback" not in seen
 
 
 def test_launch_serves_this_machine_and_sends_nothing_home() -> None:

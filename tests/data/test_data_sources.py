@@ -175,7 +175,7 @@ def test_without_a_share_for_validation_it_is_the_test_split(folder: Path) -> No
         (DataSpec("cifar100_mtl", "nowhere.npz"), "there is no file"),
         (DataSpec("digits", options={"size": 3}), "nothing is allowed"),
         (DataSpec("python:nothing"), "python:package.module:function"),
-        (DataSpec("python:no_such_module_anywhere:f"), "cannot be imported: ModuleNotFoundError"),
+        (DataSpec("python:no_such_module_anywhere:f"), "cannot be found; run from the folder"),
         (DataSpec("python:json:lods"), "did you mean 'loads'"),
     ],
 )
@@ -191,6 +191,39 @@ def test_a_file_of_another_kind_is_refused(name: str, folder: Path) -> None:
     for file in ("other.npz", "text.npz"):
         with pytest.raises(DataError, match=r"is not the \.npz"):
             load_data(DataSpec(name, file), [TaskSpec("seg" if name == "nyuv2" else "fish")], 0)
+
+
+@pytest.mark.parametrize("make", [nyuv2_file, cifar_file])
+@pytest.mark.parametrize("damage", ["empty", "cut", "zeros", "page", "no header"])
+def test_a_file_that_did_not_arrive_whole_is_one_sentence(make: Callable[[Path], DataSpec], damage: str, folder: Path) -> None:
+    spec = make(folder)
+    path = Path(str(spec.path))
+    whole = path.read_bytes()
+    third = len(whole) // 3
+    path.write_bytes(
+        {
+            "empty": b"",
+            "cut": whole[: 2 * third],
+            "zeros": whole[:third] + bytes(200) + whole[third + 200 :],
+            "page": b"<!DOCTYPE html><html>404 not found</html>",
+            "no header": whole[:30] + bytes(60) + whole[90:],
+        }[damage]
+    )
+    with pytest.raises(DataError, match=r"is not the \.npz of") as caught:
+        load_data(spec, [TaskSpec("seg" if spec.name == "nyuv2" else "group1")], 0)
+    assert "\n" not in str(caught.value)
+
+
+def test_arrays_of_other_shapes_are_one_sentence(folder: Path) -> None:
+    spec = nyuv2_file(folder)
+    with np.load(str(spec.path)) as file:
+        arrays = dict(file)
+    np.savez(str(spec.path), **arrays | {"depth_u8": arrays["depth_u8"][:, :-1]})
+    with pytest.raises(DataError, match=r"its arrays have the shapes"):
+        load_data(spec, [TaskSpec("depth")], 0)
+    np.savez(str(spec.path), **arrays | {"seg40": np.array([["a"]])})
+    with pytest.raises(DataError, match=r"cannot be read \("):
+        load_data(spec, [TaskSpec("seg")], 0)
 
 
 def test_a_users_own_function(folder: Path) -> None:

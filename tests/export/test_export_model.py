@@ -20,7 +20,7 @@ from export_networks import FACTS, INPUT, TASKS, CannotBeTraced, DiffersInExport
 from torch import nn
 
 from nas.core import ExportError
-from nas.export import Exported, check_file, export_model, max_differences, open_session, run_over, to_onnx
+from nas.export import Exported, card, check_file, export_model, max_differences, open_session, run_over, to_onnx
 from nas.export.card import run_snippet
 
 DEPTH_FACTS = replace(FACTS, tasks=TASKS[1:2])
@@ -178,6 +178,12 @@ def test_a_split_is_run_batch_by_batch(exported: Exported) -> None:
     assert [targets for _, targets in seen] == ["targets 4", "targets 4", "targets 1"]
     for (pixels, _), (room, _) in zip(batches, seen, strict=True):
         np.testing.assert_allclose(room.numpy(), expected(pixels)["room"], atol=1e-5)
+
+
+def test_a_package_without_metadata_fails_no_card(monkeypatch: pytest.MonkeyPatch, exported: Exported) -> None:
+    monkeypatch.setattr(card, "PACKAGES", ("torch", "a-package-that-nobody-installed"))
+    made = card.make_card(FACTS, exported.onnx, "net", {}, {})
+    assert made["versions"].keys() == {"python", "torch"}
 
 
 class InOrder(nn.Module):

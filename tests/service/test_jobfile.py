@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from hw_profiles.devices import job_device, load_device
 from nas.core import (
     DataSpec,
+    Device,
     InputSpec,
     JobFileError,
     JobSpec,
@@ -42,7 +45,8 @@ def failure(text: str) -> JobFileError:
 
 
 def test_short_forms_take_the_defaults_of_the_core() -> None:
-    expected = JobSpec("rooms", (TaskSpec("seg"), TaskSpec("depth")), (Objective("error.seg"), Objective("macs")))
+    objectives = (Objective("error.seg"), Objective("macs"))
+    expected = JobSpec("rooms", (TaskSpec("seg"), TaskSpec("depth")), objectives, targets=(load_device("local"),))
     assert read_job(SHORT) == expected
 
 
@@ -74,6 +78,7 @@ objectives: [error.seg<=0.9, miou.seg, "within_11.normals>=20", delta_m, {metric
         data=DataSpec("scenes", None, {"images": 64, "size": 32}, 0.25),
         space=SpaceSpec("slimmable", {"widths": [0.5, 1.0]}),
         devices=("local", "local-2t"),
+        targets=(load_device("local"), load_device("local-2t")),
         training=TrainingSpec(3, 16, 1e-3, 0.0, 3, 0.5, 0.0, "fixed", 2, "cpu", "fp32", False, True, 2),
         search=SearchSpec("nsga2", 40, 4, 2, 9, 64, 5, 0.25),
         objectives=(
@@ -111,7 +116,28 @@ def test_a_device_may_be_a_file_beside_the_job(tmp_path: Path) -> None:
     (tmp_path / "board.yaml").write_text("description: A board\nthreads: 2\n")
     file = tmp_path / "job.yaml"
     file.write_text(SHORT.replace("- macs", "- latency_ms@board") + "devices: [./board.yaml]\n")
-    assert load_job(file).devices == (str(tmp_path / "board.yaml"),)
+    spec = load_job(file)
+    (tmp_path / "board.yaml").unlink()  # the job has the device itself, and its name is that of its metric
+    assert spec.devices == ("board",)
+    assert job_device(spec, "board") == Device("board", "A board", threads=2)
+    assert spec.targets == (Device("board", "A board", threads=2),)
+
+
+def test_what_a_device_is_cannot_be_written_in_a_job_file() -> None:
+    with pytest.raises(JobFileError, match="line 6: a job file has no key 'targets'"):
+        read_job(SHORT + "targets: [{name: local, description: mine}]\n")
+
+
+@pytest.mark.parametrize("name", ["my board", "jetson@home", "a,b", "x<=3", "a/b", "пла та", "x\ty", "-"])
+def test_a_device_is_called_what_a_limit_can_name(name: str, tmp_path: Path) -> None:
+    allowed = name == "-"
+    (tmp_path / "board.yaml").write_text(f"name: {json.dumps(name)}\ndescription: A board\n")
+    (tmp_path / "job.yaml").write_text(SHORT + "devices: [board.yaml]\n")
+    if allowed:
+        assert load_job(tmp_path / "job.yaml").devices == (name,)
+        return
+    with pytest.raises(JobFileError, match="a device's name is letters, digits"):
+        load_job(tmp_path / "job.yaml")
 
 
 @pytest.mark.parametrize(

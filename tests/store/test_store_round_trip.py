@@ -50,7 +50,7 @@ def anything(kind: Any) -> st.SearchStrategy[Any]:
     if origin is types.UnionType:
         return st.one_of([st.none() if one is types.NoneType else anything(one) for one in arguments])
     if origin is tuple:
-        return st.lists(anything(arguments[0]), max_size=3).map(tuple)
+        return st.lists(anything(arguments[0]), min_size=1, max_size=3).map(tuple)  # a job without tasks is damaged
     if origin is dict:
         return st.dictionaries(st.text(), JSON, max_size=3)
     return {str: st.text(), int: st.integers(), float: FINITE, bool: st.booleans()}[kind]

@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
+from nas.core import UserError
 from nas.train.checkpoint import load_checkpoint, restore_training, save_checkpoint, training_tensors
 
 
@@ -68,3 +69,12 @@ def test_the_optimizer_goes_on_where_it_stood() -> None:
     weights_alone, _ = made()
     restore_training(weights_alone, None, kept)
     assert torch.equal(weights_alone[0].weight, kept["model.0.weight"])  # type: ignore[index]
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", bytes(400), b"\xff" * 20])
+def test_a_damaged_checkpoint_is_one_sentence(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.safetensors").write_bytes(content)
+    with pytest.raises(UserError, match="a checkpoint is a whole file"):
+        load_checkpoint(tmp_path / "a.safetensors")
+    with pytest.raises(UserError, match="a checkpoint is a whole file"):
+        load_checkpoint(tmp_path / "absent.safetensors")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hw_profiles.devices import load_device
+from hw_profiles.devices import job_device
 from nas.core import ArchConfig, Evaluation, FloatArray, SearchSpace, Source
 from nas.core.stopwatch import Stopwatch
 from nas.service.context import JobContext
@@ -81,7 +81,7 @@ class CandidateTimer:
     """
 
     def __init__(self, context: JobContext, told: Sequence[Evaluation]) -> None:
-        names = {f"latency_ms@{load_device(name).name}": name for name in context.spec.devices}
+        names = {f"latency_ms@{job_device(context.spec, name).name}": name for name in context.spec.devices}
         space = context.definition.space
         self.latencies = {metric: CorrectedLatency(space, f) for metric, f in latency_functions(context).items()}
         self._pools: dict[str, Pool] = {}

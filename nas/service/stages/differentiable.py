@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hw_profiles.devices import load_device
+from hw_profiles.devices import job_device
 from nas.core import ArchConfig, Artifact, FloatArray, Stage, UserError
 from nas.core.branching import Partition
 from nas.core.json_text import to_json
@@ -103,7 +103,7 @@ def _maker(context: JobContext, definition: Branching) -> Callable[[], Worker]:
     """Return what makes a worker that searches trees."""
     spec, executor = context.spec, context.executor
     options = spec.search.differentiable
-    device = f"latency_ms@{load_device(spec.devices[0]).name}"
+    device = f"latency_ms@{job_device(spec, spec.devices[0]).name}"
     costs = layer_costs(definition, latency_functions(context)[device] if options.resource == "latency" else None)
     initial = initial_alpha(measured(context).affinity) if options.start == "affinity" else None
     workers = min(spec.search.workers, len(options.strengths)) if executor.concurrent else 1

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hw_profiles.devices import load_device
+from hw_profiles.devices import job_device
 from nas.core import DataError, FloatArray, JobId, Predictor, PredictorReport, Profile, Stage, Store
 from nas.service.context import JobContext
 from nas.service.latency_features import Vectorised, latency_features
@@ -36,9 +36,9 @@ def fit(context: JobContext) -> None:
     rows = store.profiles(job)
     qualities = {}
     for index, name in enumerate(context.spec.devices):
-        device = load_device(name).name
+        device = job_device(context.spec, name).name
         own = [row for row in rows if row.device == device]
-        first = [row for row in rows if row.device == load_device(context.spec.devices[0]).name]
+        first = [row for row in rows if row.device == job_device(context.spec, context.spec.devices[0]).name]
         target = f"latency_ms@{device}"
         store.progress(job, Stage.FIT, index, len(context.spec.devices), "predictors", target)
         listed = list_operators(context, name) if all(row.operators for row in own) else []
@@ -94,7 +94,7 @@ def predicted_latency(store: Store, job: JobId, definition: SpaceDefinition) -> 
     """Return what `latency_functions` returns, of a job that need not be running."""
     stored = {r.target: (r.kind, state) for r, state in store.predictors(job) if "@" in r.target}
     own = {t: latency_function(definition, kind, state) for t, (kind, state) in stored.items() if kind != TRANSFER}
-    first = own.get(f"latency_ms@{load_device(store.job(job).spec.devices[0]).name}")
+    first = own.get(f"latency_ms@{job_device(store.job(job).spec, store.job(job).spec.devices[0]).name}")
 
     def moved(state: Mapping[str, Any]) -> Vectorised:
         assert first is not None, "the first device has a predictor of its own"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hw_profiles.devices import load_device
+from hw_profiles.devices import job_device
 from nas.core import ArchConfig, SearchSpace, Stage
 from nas.core.operator import Operator
 from nas.core.precision import PREFIX
@@ -32,7 +32,7 @@ def list_operators(context: JobContext, device: str) -> Listing:
     rng = np.random.default_rng([spec.seed, 6])
     groups = draw_policies(context.definition.space, spec.search.profile_samples, rng)
     found: Listing = []
-    where = load_device(device)
+    where = job_device(spec, device)
     pool = Pool(lambda: context.executor.worker(ProfileWorker, where, cpus=0, resource=where.resource), 1, context.check)
     makers = Pool(lambda: file_maker(context), 1, context.check)
     try:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from hw_profiles.devices import load_device
+from hw_profiles.devices import job_device
 from nas.core import ArchConfig, Fingerprint, Option, Profile, SearchSpace, Stage
 from nas.core.precision import PREFIX
 from nas.service.context import JobContext
@@ -27,7 +27,7 @@ def profile(context: JobContext) -> None:
     further = min(spec.search.profile_samples, MEASUREMENTS)
     total = spec.search.profile_samples + further * (len(spec.devices) - 1)
     for name in spec.devices:
-        device = load_device(name)
+        device = job_device(context.spec, name)
         archs = _archs(context, name)
         have = {row.arch.key for row in store.profiles(job) if row.device == device.name}
         left = [arch for arch in archs if arch.key not in have]
@@ -55,7 +55,7 @@ def _take_over(context: JobContext) -> None:
     """Store what the job whose supernet is reused measured on the same devices, unless that was done before."""
     store, job, former = context.store, context.job, context.spec.training.reuse
     for name in context.spec.devices if former else ():
-        device = load_device(name).name
+        device = job_device(context.spec, name).name
         theirs = [row for row in store.profiles(former or "") if row.device == device]
         if not theirs or any(row.device == device for row in store.profiles(job)):
             continue
@@ -71,14 +71,14 @@ def _archs(context: JobContext, device: str) -> list[ArchConfig]:
     spec = context.spec
     if device == spec.devices[0]:
         return stratified_sample(context.definition, spec.search.profile_samples, np.random.default_rng([spec.seed, 2]))
-    first = load_device(spec.devices[0]).name
+    first = job_device(context.spec, spec.devices[0]).name
     return chosen(context.definition, [row for row in context.store.profiles(context.job) if row.device == first], spec.seed)
 
 
 def reference(context: JobContext, device: str) -> tuple[Fingerprint, float]:
     """Return a device's fingerprint and its reference network's milliseconds, the first ever measured there."""
     fingerprint, measured = ask(lambda: _worker(context, device), "calibrate", context.check)
-    return fingerprint, context.store.reference_ms(load_device(device).name, fingerprint.key, measured)
+    return fingerprint, context.store.reference_ms(job_device(context.spec, device).name, fingerprint.key, measured)
 
 
 def profiler(context: JobContext, device: str, reference_ms: float) -> Worker:
@@ -90,7 +90,7 @@ def profiler(context: JobContext, device: str, reference_ms: float) -> Worker:
 
 def _worker(context: JobContext, device: str) -> Worker:
     """Return a worker on a device. It takes no core: its share of one is small, and training has the rest."""
-    found = load_device(device)
+    found = job_device(context.spec, device)
     return context.executor.worker(ProfileWorker, found, cpus=0, resource=found.resource)
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from hw_profiles.devices import load_device
+from hw_profiles.devices import job_device
 from nas.core import ArchConfig, Artifact, Evaluation, JobId, Objective, Stage, Store, UserError, front
 from nas.core.evaluation import Source
 from nas.core.stopwatch import Stopwatch, parted
@@ -100,7 +100,7 @@ def measured(
     for name, timer in timers.items():
         with watch.part("latency"):
             latency = timer.one("measure", content)
-        metric = f"latency_ms@{load_device(name).name}"
+        metric = f"latency_ms@{job_device(context.spec, name).name}"
         latencies[metric], spreads[metric] = latency.ms, latency.spread * latency.ms
     keep_file(store, job, arch, content)
     keep_picture(store, job, arch, picture)
