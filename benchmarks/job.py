@@ -3,8 +3,8 @@
     python benchmarks/job.py examples/nyuv2.yaml
     python benchmarks/job.py examples/digits_int8.yaml --executor local --epochs 3
 
-The job runs in a store of its own, which is deleted, unless ``--store`` names one. With ``--job ID`` nothing runs, and the times
-of a job that is done are printed.
+The job runs in a store of its own, which is deleted, unless ``--store`` names one. With ``--job ID`` nothing runs, and the
+times of that job are printed.
 """
 
 from __future__ import annotations
