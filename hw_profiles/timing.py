@@ -133,9 +133,11 @@ class LatencyMeter:
                 break
         return self._latency(turns, min(own_ms) / min(other_ms), spread, noisy, reference_ms)
 
-    def measure_thoroughly(self, model: bytes | Path, inputs: Mapping[str, NDArray[Any]] | None = None) -> Latency:
+    def measure_thoroughly(
+        self, model: bytes | Path, inputs: Mapping[str, NDArray[Any]] | None = None, budget_s: float = 30.0
+    ) -> Latency:
         """Measure with more sessions, for numbers that are shown and compared."""
-        return self.measure(model, inputs, sessions=8, budget_s=30.0)
+        return self.measure(model, inputs, sessions=8, budget_s=budget_s)
 
     def _turns(self, runner: _Runner, session_s: float, deadline: float) -> list[Turn]:
         """Return what one session's turns took."""

@@ -28,10 +28,11 @@ from nas.service.executors.executor import Executor, Worker
 from nas.service.executors.halving import Halving
 from nas.service.exporting import REFINED as WEIGHTS
 from nas.service.gpus import gpu_share
+from nas.service.latency_budget import LatencyBudget
 from nas.service.lease import leased
 from nas.service.pool import result_of
 from nas.service.refine_workers import REFINED, RefineWorker, Start, train_refined
-from nas.service.stages.verify import measured, timing
+from nas.service.stages.verify import LEAST_S, measured, timing
 from nas.train.checkpoint import sha256
 
 RATES = (0.1, 0.3, 1.0)  # of the job's own learning rate, which is the peak for weights that know nothing
@@ -150,7 +151,7 @@ def _refine(context: JobContext, record: JobRecord, row: Evaluation, wanted: Ref
     timers, fingerprints = timing(context)
     try:
         stage = "pruned" if start.channels else "finetuned"
-        made = measured(context, refined, result, timers, fingerprints, stage, weights)
+        made = measured(context, refined, result, timers, fingerprints, LatencyBudget(len(timers), LEAST_S), stage, weights)
     finally:
         for timer in timers.values():
             timer.close()

@@ -195,19 +195,27 @@ class ProfileWorker:
         """Express latencies in the milliseconds of a device whose reference network takes `reference_ms`."""
         self._meter = LatencyMeter(self._device, reference_ms)
 
-    def profile(self, content: bytes) -> tuple[Latency, tuple[OperatorTime, ...]]:
+    def profile(self, content: bytes, budget_s: float | None = None) -> tuple[Latency, tuple[OperatorTime, ...]]:
         """Return the latency of a file and its timed operators."""
-        latency = self.measure(content, thorough=False)
+        latency = self.measure(content, False, budget_s)
         return latency, node_times(content, self._device, latency.ms)
 
     def list_operators(self, contents: Sequence[bytes]) -> list[tuple[Operator, ...]]:
         """Return what ONNX Runtime runs for each file, untimed."""
         return [operators(content, self._device) for content in contents]
 
-    def measure(self, content: bytes, thorough: bool = True) -> Latency:
-        """Return the latency of a file; thoroughly for numbers that are shown and compared."""
+    def measure(self, content: bytes, thorough: bool = True, budget_s: float | None = None) -> Latency:
+        """Return the latency of a file; thoroughly for numbers that are shown and compared.
+
+        Args:
+            content: Of the file.
+            thorough: With more sessions.
+            budget_s: How long to go on for quiet moments; None is the meter's own patience.
+        """
         assert self._meter is not None, "give the reference first"
-        return self._meter.measure_thoroughly(content) if thorough else self._meter.measure(content)
+        if thorough:
+            return self._meter.measure_thoroughly(content, budget_s=30.0 if budget_s is None else budget_s)
+        return self._meter.measure(content, budget_s=10.0 if budget_s is None else budget_s)
 
 
 def train_twin(config: dict[str, Any], report: Any) -> None:

@@ -11,6 +11,7 @@ from nas.core import ArchConfig, Fingerprint, Option, Profile, SearchSpace, Stag
 from nas.core.precision import PREFIX
 from nas.service.context import JobContext
 from nas.service.executors import Worker
+from nas.service.latency_budget import LatencyBudget
 from nas.service.pool import Pool, ask
 from nas.service.precisions import as_searched
 from nas.service.transferring import MEASUREMENTS, chosen
@@ -18,6 +19,7 @@ from nas.service.workers import FileWorker, ProfileWorker
 from nas.supernet import SpaceDefinition
 
 STRATA_OVERSAMPLING = 50
+LEAST_S = 1.0  # of a measurement, three sessions
 
 
 def profile(context: JobContext) -> None:
@@ -38,9 +40,11 @@ def profile(context: JobContext) -> None:
         pool = Pool(lambda name=name, meter=meter: profiler(context, name, meter), 1, context.check)  # type: ignore[misc]
         makers = Pool(lambda: file_maker(context), 1, context.check)
         try:
+            budget = LatencyBudget(len(left), LEAST_S)
             for arch in left:
                 content, counted = makers.one("file", arch)
-                latency, operators = pool.one("profile", content)
+                with budget.next() as seconds:
+                    latency, operators = pool.one("profile", content, seconds)
                 store.add_profiles(job, [Profile(arch, device.name, fingerprint, latency, counted, operators)])
                 note = f"{latency.ms:.2f} ms on {device.name}" + (" (noisy)" if latency.noisy else "")
                 store.progress(job, Stage.PROFILE, len(store.profiles(job)), total, "subnets", note)

@@ -15,6 +15,7 @@ from nas.core.evaluation import Source
 from nas.core.stopwatch import Stopwatch, parted
 from nas.service.candidates import keep_file
 from nas.service.context import JobContext
+from nas.service.latency_budget import LatencyBudget
 from nas.service.pool import Pool, reason
 from nas.service.reuse import REUSED
 from nas.service.selection import best_candidates
@@ -22,6 +23,7 @@ from nas.service.stages.profile import profiler, reference
 from nas.service.stages.search import SEARCH, evaluator, not_finite, with_delta_m
 
 VERIFY = "verify"
+LEAST_S = 3.0  # of a measurement, eight sessions
 
 
 def verify(context: JobContext) -> None:
@@ -43,8 +45,9 @@ def verify(context: JobContext) -> None:
             made.append((arch, result))
             store.progress(job, Stage.VERIFY, count, total, "candidates", f"files: {len(made)} of {len(left)} made and checked")
         pool.close()
+        budget = LatencyBudget(len(made) * len(timers), LEAST_S)
         for arch, result in made:
-            row = measured(context, arch, result, timers, fingerprints)
+            row = measured(context, arch, result, timers, fingerprints, budget)
             store.add(job, [row])
             count += 1
             store.progress(job, Stage.VERIFY, count, total, "candidates", row.failure or f"{arch.key} measured")
@@ -71,6 +74,7 @@ def measured(
     result: Any,
     timers: Mapping[str, Pool],
     fingerprints: str,
+    budget: LatencyBudget,
     stage: str = VERIFY,
     weights: str | None = None,
 ) -> Evaluation:
@@ -82,6 +86,7 @@ def measured(
         result: Its metrics, its file and a picture of predictions, or the error that a worker met.
         timers: Of `timing`.
         fingerprints: Of `timing`.
+        budget: How long its latencies may take to measure.
         stage: That the evaluation is of.
         weights: Digest of the weights' file; None means the supernet's.
     """
@@ -98,8 +103,8 @@ def measured(
         return Evaluation(arch, {}, Source.MEASURED, stage, "test", None, checkpoint, seed, failure=why)
     latencies, spreads, watch = {}, {}, Stopwatch()
     for name, timer in timers.items():
-        with watch.part("latency"):
-            latency = timer.one("measure", content)
+        with watch.part("latency"), budget.next() as seconds_left:
+            latency = timer.one("measure", content, True, seconds_left)
         metric = f"latency_ms@{job_device(context.spec, name).name}"
         latencies[metric], spreads[metric] = latency.ms, latency.spread * latency.ms
     keep_file(store, job, arch, content)
