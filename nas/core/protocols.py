@@ -63,6 +63,8 @@ class Store(Protocol):
         writable: Whether anything can be stored; a store that is only read answers everything else.
     """
 
+    writable: bool
+
     def create_job(self, spec: JobSpec) -> JobId:
         """Store a queued job with its waiting stages, make its folder, and return its id (8 letters and digits)."""
         ...
