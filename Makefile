@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SHELL := /bin/bash
 
-.PHONY: setup demo test check bench clean
+.PHONY: setup demo test check bench stress clean
 
 setup: .venv/installed
 
@@ -31,6 +31,11 @@ check: setup
 
 bench: setup
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+
+# What hostile input does (none may end in a traceback), and the cases beside the checkout, where there are any.
+stress: setup
+	$(BIN)/python stress/hostile.py
+	$(BIN)/python stress/cases.py
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,11 +1,14 @@
 """What tests of several packages use."""
 
+import atexit
 import os
+import shutil
 import signal
 import tempfile
 
 # No test touches the data folder of whoever runs it, where what may run is kept.
 os.environ["NAS_HOME"] = tempfile.mkdtemp(prefix="nas-tests-")
+atexit.register(shutil.rmtree, os.environ["NAS_HOME"], ignore_errors=True)
 
 pytest_plugins = ["postgres"]
 

@@ -15,6 +15,7 @@ def info(spec: JobSpec) -> dict[str, Any]:
     job: dict[str, Any] = {
         name: list(value) if isinstance(value, tuple) else value for name, value in _set(asdict(spec)).items()
     }
+    job.pop("targets", None)  # what the names of the devices meant when the job was made
     job["tasks"] = [task.name if task.weight == 1.0 else asdict(task) for task in spec.tasks]
     job["objectives"] = [_set(asdict(each)) for each in spec.objectives]
     if spec.training.reuse is not None:  # the recipe is that of the job whose supernet it is

@@ -218,8 +218,8 @@ def write_optuna(store: SqlStore, job: JobId, storage_url: str) -> str:
         return to_optuna(space, spec.objectives, rows, f"sqlite:///{path}" if path else storage_url, f"{spec.name}-{job}")
     except (SQLAlchemyError, OptunaError, ImportError) as error:
         raise UserError(
-            f"an Optuna storage is a path or an URL such as sqlite:///study.db, whose folder or server is there: this one "
-            f"cannot be opened ({reason_of(error)}); name another --storage"
+            f"an Optuna storage is a path or an URL such as sqlite:///study.db, and its folder or server is there: this cannot "
+            f"be opened ({reason_of(error)}); name another --storage"
         ) from error
 
 

@@ -40,7 +40,8 @@ def load_job(path: Path) -> JobSpec:
         JobFileError: There is no such file, it cannot be read, or it breaks a rule of `read_job`.
     """
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as file:
+            raw = file.read(yaml_lines.MAX_BYTES + 1)  # no more than it takes to see that it is too long: it may have no end
     except FileNotFoundError:
         raise JobFileError(f"a job file exists: {path} does not; write one with nas init {path}") from None
     except (OSError, ValueError) as error:

@@ -93,7 +93,7 @@ def decode(raw: bytes) -> str:
         JobFileError: It is too long, or not UTF-8; the message names the line.
     """
     if len(raw) > MAX_BYTES:
-        raise JobFileError(f"a job file has at most {MAX_BYTES} bytes: this one has {len(raw)}; is it a YAML file?")
+        raise JobFileError(f"a job file has at most {MAX_BYTES} bytes: this one has more; is it a YAML file?")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

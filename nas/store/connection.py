@@ -49,6 +49,8 @@ def connect(location: Location, create: bool) -> tuple[Engine, bool]:
         engine = _opened(location, _migrate, create)
         # SQLite opens a file that others write, and that we may only read, without a word.
         return engine, location.file is None or os.access(location.file, os.W_OK)
+    except UnicodeDecodeError as error:  # SQLite quotes what it met in a damaged file
+        raise StoreError(f"the store at {location} cannot be opened: it is damaged; {remedy('malformed', FORMS)}") from error
     except (SQLAlchemyError, sqlite3.Error) as error:
         reason, reading_may_do = error, location.file is not None and _cannot_write(error)
     if reading_may_do:
@@ -203,6 +205,10 @@ def upgrade(connection: Connection, location: Location) -> None:
             command.upgrade(config, "head")
     except CommandError as error:
         raise StoreError(f"the store at {location} was made by a newer version of nas ({error}); upgrade nas") from error
+    except AssertionError as error:  # Alembic's, of a version that is no text
+        raise StoreError(
+            f"the store at {location} is damaged: table {VERSION_TABLE} names no version; {remedy('malformed', FORMS)}"
+        ) from error
 
 
 def _revision(connection: Connection) -> str | None:

@@ -40,6 +40,7 @@ from nas.store.checked import INFINITY, load, numbers, of_kind, parsed
 
 Row = dict[str, Any]
 ID = re.compile(r"[a-z0-9]{1,64}")  # of a job: its folder is called so
+ALWAYS = (Stage.TRAIN, Stage.SEARCH, Stage.VERIFY)  # stages that every job has
 SILENCE = timedelta(seconds=30)  # a driver that was not heard of for longer is dead
 LIVE = (JobState.QUEUED, JobState.RUNNING, JobState.CANCELLING)  # states in which a job has a driver, or is about to
 

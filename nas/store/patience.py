@@ -10,7 +10,8 @@ from typing import Any, TypeVar, cast
 
 from sqlalchemy.exc import DatabaseError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 
-from nas.store.answers import reason_of, unanswered
+from nas.core import StoreError
+from nas.store.answers import reason_of, remedy, unanswered
 
 PATIENCE_S = 90.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 8.0  # each pause is twice the one before
@@ -39,6 +40,8 @@ def patient(method: Method) -> Method:
                 result = method(store, *args, **kwargs)
                 store.away = False
                 return result
+            except UnicodeDecodeError as error:  # SQLite quotes what it met in a damaged file
+                raise StoreError(f"the store at {store.place} is damaged; {remedy('malformed', '')}") from error
             except IntegrityError:  # a mistake of ours, not of the database
                 raise
             except (DatabaseError, InterfaceError) as error:

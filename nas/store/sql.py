@@ -198,7 +198,10 @@ class SqlStore(Transactions):
             job_row(session, job)
             rows = session.scalars(select(StageRow).where(StageRow.job_id == job).order_by(StageRow.position))
             try:
-                return {record.stage: record for record in map(encoding.stage_record, rows)}
+                found = {record.stage: record for record in map(encoding.stage_record, rows)}
+                if missing := [stage.value for stage in encoding.ALWAYS if stage not in found]:
+                    raise ValueError(f"a job has the stages {', '.join(encoding.ALWAYS)}: there is no {missing[0]}")
+                return found
             except Exception as error:  # a job without one of its stages would be another job
                 raise _damaged("stages", job, error) from error
 

@@ -45,7 +45,7 @@ def test_a_job_is_interrupted_resumed_and_used(nas: Callable[..., Result], store
         output, errors = process.communicate(timeout=60)
     job = output.splitlines()[-1]
     assert process.returncode == 130, errors
-    assert errors.splitlines()[-1] == f"cancelled; nas resume {job} goes on where it stood"
+    assert errors.splitlines()[-1] == f"job {job} was cancelled; nas resume {job} goes on where it stood"
     assert "Traceback" not in errors
     assert store.job(job).state is JobState.CANCELLED
     assert store.job(job).owner is None

@@ -192,14 +192,15 @@ def begin(url: str) -> str:
     """Store a job that is training, and return its id."""
     store = open_store(url)
     job = store.create_job(SPEC)
-    store.claim(job, "host:1")
+    driver = store.claim(job, "host:1")
+    assert driver is not None
     store.set_state(job, JobState.RUNNING)
     store.start(job, Stage.TRAIN)
     store.progress(job, Stage.TRAIN, 200, 800, "steps", "epoch 5 of 20")
     store.start(job, Stage.PROFILE)
     store.progress(job, Stage.PROFILE, 12, 40, "subnets")
     store.add_curve(job, [CurvePoint("loss.seg", step, 2.0 / step) for step in range(1, 20)])
-    store.heartbeat(job)
+    driver.heartbeat()
     store.close()
     return job
 
