@@ -1,8 +1,8 @@
 """How long the measurements of one stage may go on until they meet quiet moments.
 
 A latency is measured until parts of the measurement agree (`hw_profiles.timing`), which on a crowded machine may be never. Each
-of thirty networks would take its whole patience, though waiting helps little. So a stage has a least time for each network, and a
-patience that all of them share: what a quiet measurement leaves, a disturbed one later may take.
+of thirty networks would take its whole patience, though waiting helps little. So a stage has a least time for each network and
+a patience that all of them share: what a quiet measurement leaves, a disturbed one later may take.
 """
 
 from __future__ import annotations

@@ -54,7 +54,8 @@ def store(dialect: str, request: pytest.FixtureRequest, tmp_path: Path) -> Itera
 
 @pytest.fixture
 def spec() -> JobSpec:
-    return JobSpec("scenes", (TaskSpec("seg"), TaskSpec("depth", 2.0)), (Objective("error.seg"), Objective("macs", limit=1e9)))
+    objectives = (Objective("error.seg"), Objective("macs", limit=1e9), Objective("latency_ms@local"))
+    return JobSpec("scenes", (TaskSpec("seg"), TaskSpec("depth", 2.0)), objectives)
 
 
 @pytest.fixture
