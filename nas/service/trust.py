@@ -88,7 +88,9 @@ def allow(names: Iterable[str]) -> Path:
 def _files() -> list[Path]:
     """Return where what may run is kept: the configuration folder, which is no store's, and, without one, the data folder."""
     name = f"trusted-{os.getuid()}.json"
-    places = [Path(os.environ.get(FOLDER_VARIABLE) or user_config_dir("nas", appauthor=False)) / name]
+    places = []
+    with contextlib.suppress(RuntimeError):  # nothing says where the home is
+        places.append(Path(os.environ.get(FOLDER_VARIABLE) or user_config_dir("nas", appauthor=False)) / name)
     with contextlib.suppress(UserError):
         places.append(home() / name)
     return [place for place in places if place.is_absolute()]  # none of ``~``, where nobody knows the home
