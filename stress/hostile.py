@@ -31,7 +31,7 @@ def main() -> int:
     arguments = parser.parse_args()
     total = 0
     with tempfile.TemporaryDirectory(prefix="nas-hostile-home-") as home:
-        os.environ["NAS_HOME"] = home
+        os.environ |= {"NAS_HOME": home, "NAS_CONFIG": home}
         for what, count, attempt in (
             ("damaged stores", arguments.stores, try_stores),
             ("mutated job files", arguments.jobs, try_jobs),

@@ -6,8 +6,9 @@ import shutil
 import signal
 import tempfile
 
-# No test touches the data folder of whoever runs it, where what may run is kept.
+# No test touches the folders of whoever runs it: of data, and of what may run.
 os.environ["NAS_HOME"] = tempfile.mkdtemp(prefix="nas-tests-")
+os.environ["NAS_CONFIG"] = os.environ["NAS_HOME"]
 atexit.register(shutil.rmtree, os.environ["NAS_HOME"], ignore_errors=True)
 
 pytest_plugins = ["postgres"]

@@ -48,6 +48,8 @@ def _cause(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         place = f" ({error.filename})" if error.filename else ""
         return f"the system refused: {error.strerror}{place}"
+    if "(os error " in str(error):  # as libraries written in Rust say it
+        return f"the system refused: {one_line(error)}"
     if isinstance(error, MemoryError):
         return "memory ran out; end other programs, or ask for less at a time"
     return f"something unforeseen went wrong: {type(error).__name__}: {one_line(error)}"

@@ -1,8 +1,8 @@
 """Whose code a job may run: a store that others write to may hold a job which names any module of Python.
 
 What a job brings along (``python:package.module:name``) runs as whoever uses the job. It runs where this user has submitted it
-with the same options, or has allowed the name. Both are kept outside the store, in the user's data folder, in a file that
-belongs to the user and that nobody else can write; the environment variable ``NAS_TRUST`` allows names too.
+with the same options, or has allowed the name. Both are kept outside every store, in the user's configuration folder, in a file
+that belongs to the user and that nobody else can write; the environment variable ``NAS_TRUST`` allows names too.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
+from platformdirs import user_config_dir
+
 from nas.core import JobId, JobSpec, Store, UserError
 from nas.core.importing import PREFIX
 from nas.core.unforeseen import one_line
 from nas.store import home
 
 VARIABLE = "NAS_TRUST"  # names with commas between
+FOLDER_VARIABLE = "NAS_CONFIG"  # moves the configuration folder
 
 
 def brought(spec: JobSpec) -> dict[str, str]:
@@ -39,7 +42,7 @@ def untrusted(spec: JobSpec) -> list[str]:
     wanted = brought(spec)
     if not wanted:
         return []
-    known = {*_kept(), *(name.strip() for name in os.environ.get(VARIABLE, "").split(","))}
+    known = {*set().union(*map(_kept, _files())), *(name.strip() for name in os.environ.get(VARIABLE, "").split(","))}
     return [name for name, digest in wanted.items() if name not in known and digest not in known]
 
 
@@ -79,37 +82,48 @@ def allow(names: Iterable[str]) -> Path:
     wanted = list(names)
     for name in wanted:
         named_parts(name, "code", "function", UserError)
-    _keep(wanted)
-    return _file()
+    return _keep(wanted) or next(path for path in _files() if _kept(path) & set(wanted))
 
 
-def _file() -> Path:
-    return home() / f"trusted-{os.getuid()}.json"
+def _files() -> list[Path]:
+    """Return where what may run is kept: the configuration folder, which is no store's, and, without one, the data folder."""
+    name = f"trusted-{os.getuid()}.json"
+    places = []
+    with contextlib.suppress(RuntimeError):  # nothing says where the home is
+        places.append(Path(os.environ.get(FOLDER_VARIABLE) or user_config_dir("nas", appauthor=False)) / name)
+    with contextlib.suppress(UserError):
+        places.append(home() / name)
+    return [place for place in places if place.is_absolute()]  # none of ``~``, where nobody knows the home
 
 
-def _kept() -> set[str]:
-    """Return the names and digests that the user's file holds; none where it is another's, or others can write it."""
-    with contextlib.suppress(OSError, ValueError, UserError), _file().open(encoding="utf-8") as file:
+def _kept(path: Path) -> set[str]:
+    """Return the names and digests that a file holds; none where it is another user's, or others can write it."""
+    with contextlib.suppress(OSError, ValueError), path.open(encoding="utf-8") as file:
         about = os.fstat(file.fileno())
         if about.st_uid == os.getuid() and not about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             return {entry for entry in json.load(file) if isinstance(entry, str)}
     return set()
 
 
-def _keep(entries: Iterable[str]) -> None:
-    known = _kept()
-    if known.issuperset(new := set(entries)):
-        return
-    try:
-        path = _file()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        partial.unlink(missing_ok=True)
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            json.dump(sorted(known | new), file, indent=1)
-        partial.replace(path)
-    except OSError as error:
-        raise UserError(
-            f"what may run is kept in your data folder, which cannot be written ({one_line(error)}); set NAS_HOME to a "
-            f"folder of yours, or name what may run in {VARIABLE}"
-        ) from None
+def _keep(entries: Iterable[str]) -> Path | None:
+    """Add entries to the first file that can be written, and return it; None where they are known."""
+    new = set(entries)
+    if new <= set().union(*map(_kept, _files())):
+        return None
+    reasons = []
+    for path in _files():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(f".{os.getpid()}.partial")
+            partial.unlink(missing_ok=True)
+            with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+                json.dump(sorted(_kept(path) | new), file, indent=1)
+            partial.replace(path)
+        except OSError as error:
+            reasons.append(one_line(error))
+            continue
+        return path
+    raise UserError(
+        f"what may run is kept in your configuration folder, which cannot be written ({'; '.join(reasons)}); set "
+        f"{FOLDER_VARIABLE} to a folder of yours, or name what may run in {VARIABLE}"
+    )

@@ -37,7 +37,13 @@ def home() -> Path:
     Raises:
         StoreError: Nothing says where it is.
     """
-    return _absolute(os.environ.get("NAS_HOME") or user_data_dir("nas", appauthor=False))
+    given = os.environ.get("NAS_HOME")
+    if given:
+        return _absolute(given)
+    try:
+        return _absolute(user_data_dir("nas", appauthor=False))
+    except RuntimeError as error:  # neither HOME nor a user of this number
+        raise StoreError(f"your data folder is in your home, and nothing says where that is ({error}); set NAS_HOME") from None
 
 
 def log_folders() -> list[Path]:

@@ -40,6 +40,31 @@ def test_the_next_folder_takes_what_the_first_does_not(tmp_path: Path, taken: st
     assert kept.parent == tmp_path / "second"
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(28, "No space left on device", "/x/y"), "the system refused: No space left on device (/x/y); "),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), "the system refused: I/O error: No space left"),
+        (MemoryError(), "memory ran out; "),
+        (EOFError(), "something unforeseen went wrong: EOFError: EOFError; "),
+    ],
+)
+def test_what_the_system_refuses_is_called_so(error: Exception, said: str, tmp_path: Path) -> None:
+    assert unforeseen(error, [tmp_path]).startswith(said)
+
+
+def test_a_user_whom_nobody_knows_is_told_what_to_set(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, who may run as anybody")
+    unknown = {name: value for name, value in os.environ.items() if name not in ("HOME", "NAS_HOME", "XDG_DATA_HOME")}
+    code = "import os; os.environ.pop('HOME', 0); from nas.store import home, log_folders; print(log_folders()); home()"
+    code = f"import os, nas.store; os.setuid(987654)\n{code}"  # once it is imported, as what is root's may be closed to others
+    done = subprocess.run([sys.executable, "-c", code], env=unknown, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "[]\n"
+    assert "StoreError: your data folder is in your home" in done.stderr
+    assert "set NAS_HOME" in done.stderr
+
+
 def test_python_m_nas_is_nas_and_keeps_the_users_modules_out(tmp_path: Path) -> None:
     for name in SHADOWED[1:]:
         (tmp_path / f"{name}.py").write_text("raise RuntimeError('not ours')")

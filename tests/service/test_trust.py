@@ -34,6 +34,7 @@ NOTICES = 'from pathlib import Path\nPath("it-ran").touch()\n'
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("NAS_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("NAS_CONFIG", str(tmp_path / "config"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -121,14 +122,21 @@ def test_what_a_user_submits_is_kept_outside_the_store(store: SqlStore, folder: 
     spec = replace(tiny_spec(), data=DataSpec("python:own_things:load"))
     job = api.create(store, spec)
     assert trusted_spec(store, job) == spec
-    assert "python" not in (home() / f"trusted-{os.getuid()}.json").read_text()
-    assert len(json.loads((home() / f"trusted-{os.getuid()}.json").read_text())) == 1
+    kept = folder / "config" / f"trusted-{os.getuid()}.json"
+    assert "python" not in kept.read_text()
+    assert len(json.loads(kept.read_text())) == 1
+    assert not home().exists()
 
 
-def test_a_data_folder_that_cannot_be_written_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_written_is_replaced_or_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = replace(tiny_spec(), data=DataSpec("python:mine:load"))
+    monkeypatch.setenv("NAS_CONFIG", "/proc/nowhere")
+    remember(spec)  # in the data folder instead
+    assert untrusted(spec) == []
     monkeypatch.setenv("NAS_HOME", "/proc/nowhere")
-    with pytest.raises(UserError, match=r"cannot be written .*; set NAS_HOME .* NAS_TRUST"):
-        remember(replace(tiny_spec(), data=DataSpec("python:mine:load")))
+    assert untrusted(spec) == ["python:mine:load"]
+    with pytest.raises(UserError, match=r"cannot be written .*; set NAS_CONFIG .* NAS_TRUST"):
+        remember(spec)
     remember(tiny_spec())  # brings nothing along
 
 
