@@ -13,7 +13,7 @@ import torch
 from nas.core import DataError, DataSpec, JobSpec, Objective, Task, TaskSpec
 from nas.data import MultiTaskData, Split, input_spec
 from nas.service.job_data import FILE, begin_data, job_data, stored_data
-from nas.store import open_store
+from nas.store import SqlStore, open_store
 
 TASKS = (Task("side", "classification", 2),)
 CALLS = itertools.count()
@@ -37,13 +37,14 @@ def spec_of(**options: object) -> JobSpec:
 
 
 @pytest.fixture
-def store(tmp_path: Path):
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SqlStore]:
+    monkeypatch.setenv("NAS_TRUST", f"python:{__name__}:loaded")
     found = open_store(str(tmp_path / "home" / "nas.db"))
     yield found
     found.close()
 
 
-def test_a_job_keeps_its_data_and_nobody_loads_it_again(store) -> None:
+def test_a_job_keeps_its_data_and_nobody_loads_it_again(store: SqlStore) -> None:
     job = store.create_job(spec_of())
     first = begin_data(store, job)
     calls = next(CALLS)
@@ -54,7 +55,7 @@ def test_a_job_keeps_its_data_and_nobody_loads_it_again(store) -> None:
     assert (store.folder(job) / FILE).is_file()
 
 
-def test_a_loader_without_a_seed_is_told_before_anything_is_trained(store) -> None:
+def test_a_loader_without_a_seed_is_told_before_anything_is_trained(store: SqlStore) -> None:
     job = store.create_job(spec_of(seed=None))
     with pytest.raises(DataError, match=r"a loader gives the same data every time: .* seed whatever the loader draws"):
         begin_data(store, job)
@@ -62,7 +63,9 @@ def test_a_loader_without_a_seed_is_told_before_anything_is_trained(store) -> No
 
 
 @pytest.mark.parametrize("changed", [{"seed": 1}, {"count": 14}])
-def test_a_driver_that_goes_on_meets_other_data(store, changed: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_driver_that_goes_on_meets_other_data(
+    store: SqlStore, changed: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     job = store.create_job(spec_of())
     begin_data(store, job)
     begin_data(store, job)  # the same again: nothing to say
@@ -74,7 +77,7 @@ def test_a_driver_that_goes_on_meets_other_data(store, changed: dict[str, int], 
         stored_data(store, job)
 
 
-def test_a_reused_supernet_was_trained_on_the_same_data(store) -> None:
+def test_a_reused_supernet_was_trained_on_the_same_data(store: SqlStore) -> None:
     former = store.create_job(spec_of())
     begin_data(store, former)
     same, other = (

@@ -10,10 +10,12 @@ import pytest
 from tiny_job import tiny_spec
 
 from nas.core import JobId, Objective, QuantizationSpec, SearchSpec, SpaceSpec, Stage, is_fp32, policy_of, without_policy
+from nas.export import weight_bytes
 from nas.service import api
-from nas.service.candidates import file_metrics
+from nas.service.candidates import CandidateFiles, file_metrics
 from nas.service.exporting import export_arch
 from nas.service.job_data import job_data
+from nas.service.workers import job_definition
 from nas.store import SqlStore, open_store
 
 PLAIN = tiny_spec(
@@ -65,10 +67,20 @@ def test_candidates_pick_precisions_and_what_was_measured_in_fp32_is_reused_as_s
 def test_a_quantized_candidate_takes_fewer_bytes_than_the_same_network_in_fp32(jobs: tuple[SqlStore, JobId, JobId]) -> None:
     store, _, job = jobs
     rows = [row for row in store.evaluations(job, "search") if not row.failure]
+    spec, folder = store.job(job).spec, store.folder(job)
+    data = job_data(spec, folder)
+    definition, files = job_definition(spec, data), CandidateFiles(spec, data, folder)
     quantized = [row for row in rows if "fp32" not in policy_of(row.arch).values()]
     assert quantized
     for row in quantized:
-        assert row.metrics["size_bytes"] < 0.5 * 4 * row.metrics["params"]
+        network = definition.build(row.arch).eval()
+        low, full = (
+            onnx.load_from_string(files.untrained(network, [arch])[0]) for arch in (row.arch, without_policy(row.arch))
+        )
+        assert weight_bytes(low) < 0.5 * weight_bytes(full)
+        assert row.metrics["size_bytes"] == pytest.approx(
+            low.ByteSize(), rel=0.02
+        )  # all of the file, which here is mostly graph
 
 
 def test_what_was_verified_is_the_quantized_file_that_is_exported(jobs: tuple[SqlStore, JobId, JobId]) -> None:

@@ -29,6 +29,7 @@ from nas.core import (
     UserError,
 )
 from nas.core.refinement import channels_of, inherited_arch, refined_arch, verified
+from nas.core.stopwatch import parted
 from nas.service.executors import LocalExecutor
 from nas.service.executors.halving import Halving
 from nas.service.exporting import export_arch
@@ -40,7 +41,6 @@ from nas.train.checkpoint import sha256
 from nas.train.finetune import load_refined
 
 SPEC = tiny_spec(
-    devices=(),  # what is timed elsewhere is not timed here
     objectives=(Objective("error.seg"), Objective("error.depth"), Objective("macs")),
     training=TrainingSpec(epochs=2, batch_size=8, precision="fp32", balancing="svd", subnets=2),
 )
@@ -57,7 +57,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SqlStore
     weights = sha256(store.folder(job) / CHECKPOINT)[:16]
     store.finish(job, Stage.TRAIN, {"checkpoint": weights})
     arch = job_definition(SPEC, job_data(SPEC)).space.smallest()
-    metrics = EvalWorker(SPEC, store.folder(job), 1).evaluate(arch, "test")
+    metrics, _ = parted(EvalWorker(SPEC, store.folder(job), 1).evaluate(arch, "test"))
     store.add(job, [Evaluation(arch, metrics, Source.MEASURED, "verify", "test", None, weights)])
     store.set_state(job, JobState.DONE)
     said: list[str] = []
@@ -79,7 +79,7 @@ def test_a_refined_network_is_a_measured_row_of_its_own(trained: tuple[SqlStore,
     assert inherited_arch(made.arch) == subnet.arch
     assert channels_of(made.arch)
     assert made.metrics["macs"] < subnet.metrics["macs"]
-    assert set(made.metrics) == set(subnet.metrics)
+    assert set(made.metrics) == {*subnet.metrics, "latency_ms@local", "size_bytes"}  # what a file alone has
     (artifact,) = store.artifacts(job, "refined", made.arch.key)
     assert artifact.sha256 == sha256(artifact.path)
     assert artifact.sha256[:16] == made.checkpoint == made.arch["weights"]

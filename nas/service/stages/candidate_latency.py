@@ -16,10 +16,11 @@ from hw_profiles.devices import job_device
 from nas.core import ArchConfig, Evaluation, FloatArray, SearchSpace, Source
 from nas.core.stopwatch import Stopwatch
 from nas.service.context import JobContext
+from nas.service.latency_budget import LatencyBudget
 from nas.service.latency_features import Vectorised
 from nas.service.pool import Pool
 from nas.service.stages.fit import latency_functions
-from nas.service.stages.profile import profiler, reference
+from nas.service.stages.profile import LEAST_S, profiler, reference
 from predictors import make_predictor
 from predictors.features import summaries
 
@@ -85,6 +86,7 @@ class CandidateTimer:
         space = context.definition.space
         self.latencies = {metric: CorrectedLatency(space, f) for metric, f in latency_functions(context).items()}
         self._pools: dict[str, Pool] = {}
+        self._budget = LatencyBudget((context.spec.search.evaluations - len(told)) * len(names), LEAST_S)
         fingerprints = []
         for metric, name in names.items():
             fingerprint, reference_ms = reference(context, name)
@@ -107,8 +109,8 @@ class CandidateTimer:
         metrics, content = result
         watch = Stopwatch()
         for metric, pool in self._pools.items():
-            with watch.part("latency"):
-                ((_, latency),) = pool.run("measure", [content], False)
+            with watch.part("latency"), self._budget.next() as seconds:
+                ((_, latency),) = pool.run("measure", [content], False, seconds)
             if isinstance(latency, Exception):
                 return latency
             metrics = metrics | {metric: latency.ms}

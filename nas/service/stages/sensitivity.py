@@ -9,8 +9,9 @@ from typing import Any
 from nas.core import Precision, Stage, StageState, with_policy
 from nas.export.sensitivity import Measured, measure_sensitivity
 from nas.service.context import JobContext
+from nas.service.latency_budget import LatencyBudget
 from nas.service.pool import Pool
-from nas.service.stages.profile import profiler, reference
+from nas.service.stages.profile import LEAST_S, profiler, reference
 from nas.service.stages.search import evaluator
 from nas.supernet import blocks
 
@@ -38,12 +39,14 @@ def sensitivity(context: JobContext) -> None:
     pool = Pool(lambda: evaluator(context), 1, context.check)
     timer = Pool(lambda: profiler(context, spec.devices[0], reference_ms), 1, context.check)
     done: list[Measured] = []
+    budget = LatencyBudget(total, LEAST_S)
     spread_ms: list[float] = []
 
     def measure(policy: Mapping[str, Precision]) -> Measured:
         arch = with_policy(largest, {**dict.fromkeys(options, "fp32"), **policy})
         metrics, content = pool.one("evaluate_file", arch, "val")
-        latency = timer.one("measure", content, False)
+        with budget.next() as seconds:
+            latency = timer.one("measure", content, False, seconds)
         errors = {name: value for name, value in metrics.items() if name.startswith("error.")}
         done.append(Measured(errors, latency.ms, metrics["size_bytes"]))
         spread_ms.append(latency.spread * latency.ms)
