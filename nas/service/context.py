@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
-from nas.core import CancelledError, CurvePoint, JobId, JobSpec, Stage, StageState, Store
+from nas.core import CancelledError, CurvePoint, Fingerprint, JobId, JobSpec, Stage, StageState, Store
 from nas.data import MultiTaskData
 from nas.service.executors import Executor
 from nas.service.job_data import begin_data
@@ -38,6 +38,7 @@ class JobContext:
         self.spec: JobSpec = trusted_spec(store, job)
         self.folder: Path = store.folder(job)
         self.workplace = take_workplace(self.folder)
+        self.references: dict[str, tuple[Fingerprint, float]] = {}  # device to what `stages.profile.reference` found
         self._lease = lease
         self._stopped = threading.Event()
         self._lock = threading.Lock()

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 MOST_S = 30.0  # of one measurement
+PATIENCE_S = 30.0  # of a stage
 SHARES = 3.0  # even shares of the patience that one network may take: most need none
 
 
@@ -23,12 +24,17 @@ class LatencyBudget:
     Attributes:
         networks: That are still to be measured.
         least_s: Of each.
-        shared_s: Beyond that, of all of them together.
+        shared_s: Beyond that, of all of them together; as much again as the least of all of them, but no more than `PATIENCE_S`,
+            where nothing else is said.
     """
 
     networks: int
     least_s: float
-    shared_s: float = 30.0
+    shared_s: float = -1.0
+
+    def __post_init__(self) -> None:
+        if self.shared_s < 0:
+            self.shared_s = min(PATIENCE_S, self.networks * self.least_s)
 
     @contextmanager
     def next(self) -> Iterator[float]:

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import itertools
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np

@@ -37,3 +37,8 @@ def test_all_networks_together_take_no_more_than_their_least_and_the_patience() 
         with budget.next() as seconds:
             time.sleep(seconds)  # a machine that is never quiet
     assert time.perf_counter() - began < 8 * 0.02 + 0.1 + 0.3 * 0.1 + 0.1
+
+
+def test_waiting_takes_no_longer_than_measuring() -> None:
+    assert LatencyBudget(2, least_s=3.0).shared_s == 6.0
+    assert LatencyBudget(32, least_s=3.0).shared_s == 30.0

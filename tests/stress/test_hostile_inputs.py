@@ -12,7 +12,7 @@ sys.path.insert(0, str(ROOT / "stress"))
 
 from cases import ENDINGS, PLACE, Ending, run, wrong  # noqa: E402
 from damaged_stores import try_stores  # noqa: E402
-from hostile_environments import CHANGES, try_environments  # noqa: E402
+from hostile_environments import try_environments  # noqa: E402
 from mutated_jobs import try_jobs  # noqa: E402
 
 needs_cases = pytest.mark.skipif(not PLACE.is_dir(), reason="no cases beside the checkout")
@@ -28,11 +28,6 @@ def test_mutated_job_files_give_no_traceback() -> None:
 
 def test_hostile_environments_give_no_traceback() -> None:
     assert list(try_environments(3, seed=1)) == []
-
-
-@pytest.mark.slow
-def test_every_hostile_environment_gives_no_traceback() -> None:
-    assert list(try_environments(len(CHANGES), seed=2)) == []
 
 
 @needs_cases

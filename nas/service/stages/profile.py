@@ -80,9 +80,15 @@ def _archs(context: JobContext, device: str) -> list[ArchConfig]:
 
 
 def reference(context: JobContext, device: str) -> tuple[Fingerprint, float]:
-    """Return a device's fingerprint and its reference network's milliseconds, the first ever measured there."""
-    fingerprint, measured = ask(lambda: _worker(context, device), "calibrate", context.check)
-    return fingerprint, context.store.reference_ms(job_device(context.spec, device).name, fingerprint.key, measured)
+    """Return a device's fingerprint and its reference network's milliseconds, the first ever measured there.
+
+    A driver measures the reference network once on each device.
+    """
+    if device not in context.references:
+        fingerprint, measured = ask(lambda: _worker(context, device), "calibrate", context.check)
+        first_ms = context.store.reference_ms(job_device(context.spec, device).name, fingerprint.key, measured)
+        context.references[device] = fingerprint, first_ms
+    return context.references[device]
 
 
 def profiler(context: JobContext, device: str, reference_ms: float) -> Worker:
