@@ -24,8 +24,8 @@ class LatencyBudget:
     Attributes:
         networks: That are still to be measured.
         least_s: Of each.
-        shared_s: Beyond that, of all of them together; as much again as the least of all of them, but no more than `PATIENCE_S`,
-            where nothing else is said.
+        shared_s: Beyond that, of all of them together. A negative number stands for as much again as the least of all of them,
+            but no more than `PATIENCE_S`.
     """
 
     networks: int
