@@ -99,7 +99,7 @@ def exported_graph(module: nn.Module, input: InputSpec, tasks: Sequence[Task], f
         module: Takes the input and returns the tasks' predictions, as a dict by name or in order.
         input: Shape of the input.
         tasks: Name the outputs.
-        former: Use torch's former exporter, which takes a fifth of the time and lacks some operators.
+        former: Use torch's former exporter, which is several times faster and lacks some operators.
 
     Raises:
         ExportError: Torch cannot export the module.
